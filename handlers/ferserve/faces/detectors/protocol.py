@@ -1,0 +1,31 @@
+"""What every face detector offers."""
+
+from typing import Protocol
+
+from ferserve.faces.types import Detection, Image
+
+
+class Detector(Protocol):
+    """Finds faces. Implementations are safe to call from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Short stable name, such as `haar`; responses and rows carry it."""
+        ...
+
+    @property
+    def default_size_px(self) -> int:
+        """The longer side that pictures are brought down to when a caller names no size."""
+        ...
+
+    def detect(self, image: Image, *, size_px: int | None = None) -> list[Detection]:
+        """Find the faces of one picture.
+
+        Args:
+            image: RGB uint8, shape (H, W, 3).
+            size_px: bring the picture's longer side down to this many pixels first (never up); None takes
+                `default_size_px`.
+        Returns:
+            Detections in pixels of `image`, highest score first; empty if there is no face.
+        """
+        ...

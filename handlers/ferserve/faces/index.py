@@ -1,0 +1,103 @@
+"""Archives by name: what ships inside the package, with the hash that each file must have."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from ferserve.faces.archive import Archive, read_archive
+from ferserve.faces.errors import ArchiveError
+
+DEFAULT: Final = "default"
+"""The alias of the archive that serving takes unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipped:
+    """A file of `assets/`.
+
+    Attributes:
+        sha256: of the whole file, 64 hex digits.
+    """
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """`assets/index.json`.
+
+    Attributes:
+        default: name that the alias `default` stands for.
+        archives: what there is, by name.
+    """
+
+    default: str
+    archives: dict[str, Shipped]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Index":
+        """Read a folder's `index.json`.
+
+        Raises:
+            ArchiveError: there is none, or it is malformed.
+        """
+        path = folder / "index.json"
+        try:
+            value = json.loads(path.read_text())
+            archives = {
+                name: Shipped(path=folder / entry["file"], sha256=entry["sha256"])
+                for name, entry in value["archives"].items()
+            }
+            index = cls(default=value["default"], archives=archives)
+        except FileNotFoundError as error:
+            raise ArchiveError(f"{path}: expected the index of shipped archives, found none") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArchiveError(f"{path}: expected {{default, archives: {{name: {{file, sha256}}}}}}") from error
+        if index.default not in index.archives:
+            raise ArchiveError(f"{path}: the default {index.default!r} is not among {', '.join(index.archives)}")
+        return index
+
+    def find(self, name_or_path: str) -> tuple[Path, str | None]:
+        """Resolve a name, the alias `default`, or a path.
+
+        Returns:
+            The file, and the SHA-256 that it must have if it is a shipped one.
+        Raises:
+            ArchiveError: neither a known name nor a file.
+        """
+        name = self.default if name_or_path == DEFAULT else name_or_path
+        if name in self.archives:
+            shipped = self.archives[name]
+            return shipped.path, shipped.sha256
+        path = Path(name_or_path)
+        if not path.is_file():
+            known = ", ".join((DEFAULT, *self.archives))
+            raise ArchiveError(f"expected an archive's path or a name of {known}, got {name_or_path!r}")
+        return path, None
+
+
+@cache
+def shipped_index() -> Index:
+    """The package's own index."""
+    return Index.read(Path(str(files("ferserve.faces") / "assets")))
+
+
+def archive_names() -> tuple[str, ...]:
+    """Names of the shipped archives."""
+    return tuple(shipped_index().archives)
+
+
+def open_archive(name_or_path: str, *, sha256: str | None = None) -> Archive:
+    """Find and check an archive.
+
+    Args:
+        sha256: of the whole file, instead of the index's.
+    Raises:
+        ArchiveError: see `Index.find` and `read_archive`.
+    """
+    path, expected = shipped_index().find(name_or_path)
+    return read_archive(path, expected_sha256=sha256 or expected)
