@@ -1,0 +1,1 @@
+"""Generated protocol buffers of the public API; regenerate with `make proto`."""

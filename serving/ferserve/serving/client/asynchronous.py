@@ -1,0 +1,143 @@
+"""The asyncio client."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from ferserve.faces.errors import FerserveError
+from ferserve.serving.client import calls
+from ferserve.serving.client.calls import Call, Result, StreamReply
+from ferserve.serving.client.failures import error_of_rpc
+from ferserve.serving.client.retry import Attempts, ClientConfig
+from ferserve.serving.requests import AnalyzeOptions, FacesClassification, ImageAnalysis, ModelInfo
+from ferserve.v1 import expression_service_pb2 as pb
+from ferserve.v1 import expression_service_pb2_grpc as service_grpc
+
+
+class AsyncClient:
+    """Talks to one gateway from one event loop. To be made on that loop, and closed or used in an `async with`.
+
+    Every method but `stream` takes `timeout_s`, which stands in for the config's, and raises a `FerserveError`:
+    the server's own, or NotReadyError where none answers.
+
+    Args:
+        target: host:port, or any other target that gRPC resolves.
+        config: how patient to be.
+        clock: monotonic seconds, against which deadlines are counted.
+        sleep: waits the given seconds before a retry.
+    """
+
+    def __init__(
+        self,
+        target: str = calls.DEFAULT_TARGET,
+        config: ClientConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._target = target
+        self._config = config or ClientConfig()
+        self._clock = clock
+        self._sleep = sleep
+        self._channel = grpc.aio.insecure_channel(target, options=calls.CHANNEL_OPTIONS)
+        self._stub = service_grpc.ExpressionServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls that still run are cancelled, as if their tasks were."""
+        await self._channel.close(None)
+
+    async def analyze(
+        self, image: bytes, options: AnalyzeOptions = calls.DEFAULT_OPTIONS, *, timeout_s: float | None = None
+    ) -> ImageAnalysis:
+        """Analyse one encoded picture."""
+        return await self._run(calls.analyze_call(image, options), timeout_s)
+
+    async def analyze_batch(
+        self,
+        images: Sequence[bytes],
+        options: AnalyzeOptions = calls.DEFAULT_OPTIONS,
+        *,
+        timeout_s: float | None = None,
+    ) -> list[ImageAnalysis | FerserveError]:
+        """Analyse many encoded pictures; one analysis or one error each, in the order given."""
+        return await self._run(calls.batch_call(images, options), timeout_s)
+
+    async def classify(
+        self, faces: Sequence[bytes], options: AnalyzeOptions = calls.DEFAULT_OPTIONS, *, timeout_s: float | None = None
+    ) -> FacesClassification:
+        """Score encoded crops of one face each; nothing is detected."""
+        return await self._run(calls.classify_call(faces, options), timeout_s)
+
+    async def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
+        """The loaded models, the default one first."""
+        return await self._run(calls.models_call(), timeout_s)
+
+    async def model(self, name: str = "", *, timeout_s: float | None = None) -> ModelInfo:
+        """One loaded model; the default one without a name."""
+        return await self._run(calls.model_call(name), timeout_s)
+
+    async def stream(
+        self,
+        frames: AsyncIterable[tuple[int, bytes]],
+        options: AnalyzeOptions = calls.DEFAULT_OPTIONS,
+        *,
+        timeout_s: float | None = None,
+        frame_timeout_s: float | None = None,
+    ) -> AsyncIterator[StreamReply]:
+        """Analyse frames as they come; exactly one reply each, not always in the frames' order.
+
+        Nothing is retried. To leave the loop early ends the stream; `contextlib.aclosing` makes it so at once.
+
+        Args:
+            frames: ids (0 to 2**64 - 1) and encoded pictures; read no faster than the server answers.
+                What it raises is raised here after the replies to the frames before.
+            options: for every frame.
+            timeout_s: of the whole stream; None for as long as frames come.
+            frame_timeout_s: of each frame from its arrival at the server; None leaves it to the server.
+        Raises:
+            FerserveError: the stream as a whole failed; a single frame's error is its reply.
+        """
+        broken: list[Exception] = []
+
+        async def requests() -> AsyncIterator[pb.StreamAnalyzeRequest]:
+            try:
+                async for frame in frames:
+                    yield calls.frame_to_pb(frame, options, frame_timeout_s)
+            except Exception as error:  # noqa: BLE001 - gRPC would log it and cancel; the caller is to have it
+                broken.append(error)
+
+        call = self._stub.StreamAnalyze(requests(), timeout=timeout_s)
+        try:
+            async for message in call:
+                yield calls.reply_from_pb(message)
+        except grpc.RpcError as failure:
+            raise error_of_rpc(failure, self._target) from failure
+        finally:
+            call.cancel()
+        if broken:
+            raise broken[0]
+
+    async def _run(self, call: Call[Result], timeout_s: float | None) -> Result:
+        attempts = Attempts(self._config, timeout_s, self._clock)
+        method = getattr(self._stub, call.method)
+        while True:
+            try:
+                return call.read(await method(call.request, timeout=attempts.remaining_s()))
+            except grpc.RpcError as failure:
+                error = error_of_rpc(failure, self._target)
+                wait_s = attempts.wait_s(error)
+                if wait_s is None:
+                    raise error from failure
+            await self._sleep(wait_s)

@@ -1,0 +1,91 @@
+"""What each call sends and how its answer is read, the same for the blocking and the asyncio client."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from ferserve.faces.errors import FerserveError
+from ferserve.serving.convert import (
+    analysis_from_pb,
+    classification_from_pb,
+    model_from_pb,
+    options_to_pb,
+    outcome_from_pb,
+)
+from ferserve.serving.requests import AnalyzeOptions, FacesClassification, ImageAnalysis, ModelInfo
+from ferserve.v1 import expression_service_pb2 as pb
+
+DEFAULT_TARGET: Final = "127.0.0.1:50051"
+# The server bounds what it sends; an answer to a large batch must not fail on this side.
+CHANNEL_OPTIONS: Final = (("grpc.max_receive_message_length", -1),)
+DEFAULT_OPTIONS: Final = AnalyzeOptions()
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Result]):
+    """One unary call: the method's name, its request, and how to read its response."""
+
+    method: str
+    request: Message
+    read: Callable[[Any], Result]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamReply:
+    """The reply to one frame of a stream.
+
+    Attributes:
+        id: the frame's id.
+        outcome: what was found, or why nothing can be said.
+    """
+
+    id: int
+    outcome: ImageAnalysis | FerserveError
+
+
+def analyze_call(image: bytes, options: AnalyzeOptions) -> Call[ImageAnalysis]:
+    """One picture."""
+    request = pb.AnalyzeRequest(image=image, options=options_to_pb(options))
+    return Call("Analyze", request, lambda response: analysis_from_pb(response.analysis))
+
+
+def batch_call(images: Sequence[bytes], options: AnalyzeOptions) -> Call[list[ImageAnalysis | FerserveError]]:
+    """Many pictures."""
+    request = pb.BatchAnalyzeRequest(images=images, options=options_to_pb(options))
+    return Call("BatchAnalyze", request, lambda response: [outcome_from_pb(item) for item in response.items])
+
+
+def classify_call(faces: Sequence[bytes], options: AnalyzeOptions) -> Call[FacesClassification]:
+    """Ready-made crops."""
+    request = pb.ClassifyFacesRequest(faces=faces, options=options_to_pb(options))
+    return Call("ClassifyFaces", request, classification_from_pb)
+
+
+def models_call() -> Call[list[ModelInfo]]:
+    """All loaded models."""
+    return Call(
+        "ListModels", pb.ListModelsRequest(), lambda response: [model_from_pb(model) for model in response.models]
+    )
+
+
+def model_call(name: str) -> Call[ModelInfo]:
+    """One loaded model."""
+    return Call("GetModel", pb.GetModelRequest(name=name), lambda response: model_from_pb(response.model))
+
+
+def frame_to_pb(
+    frame: tuple[int, bytes], options: AnalyzeOptions, frame_timeout_s: float | None
+) -> pb.StreamAnalyzeRequest:
+    """One frame of a stream; a timeout below a millisecond counts as one."""
+    frame_id, image = frame
+    timeout_ms = None if frame_timeout_s is None else max(1, round(frame_timeout_s * 1000))
+    return pb.StreamAnalyzeRequest(id=frame_id, image=image, options=options_to_pb(options), timeout_ms=timeout_ms)
+
+
+def reply_from_pb(message: pb.StreamAnalyzeResponse) -> StreamReply:
+    """The reply to one frame of a stream."""
+    return StreamReply(id=message.id, outcome=outcome_from_pb(message))

@@ -1,0 +1,48 @@
+"""From a failed call to the error that the server meant, or to one that says what went wrong on the way."""
+
+from typing import Final, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from ferserve.faces.errors import FerserveError, ImageTooLargeError
+from ferserve.serving.errors import CallCancelledError, DeadlineError, NotReadyError
+from ferserve.serving.status import error_of
+
+# gRPC itself refuses an oversized message, before any code of the server's, with these words and no details.
+_TOO_LARGE_WORDS: Final = "larger than max"
+
+
+def error_of_rpc(failure: grpc.RpcError, target: str) -> FerserveError:
+    """The error of a failed call to `target`.
+
+    Failures that ferserve did not answer itself carry no reason; they become NotReadyError (no server there, or the
+    connection broke), DeadlineError, CallCancelledError or ImageTooLargeError (a request above the server's message
+    limit), and else a plain `FerserveError` with gRPC's own words. None of them names a time to retry after.
+    """
+    call = cast("grpc.Call", failure)  # what gRPC raises is both; the types do not say so
+    answered = _answered(call)
+    if answered is not None:
+        return answered
+    code, details = call.code(), call.details() or "no details"
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            return NotReadyError(f"no answer from {target}: {details}")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineError(f"no answer from {target} in time: {details}")
+        case grpc.StatusCode.CANCELLED:
+            return CallCancelledError(f"the call to {target} was cancelled: {details}")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if _TOO_LARGE_WORDS in details:
+            return ImageTooLargeError(f"the request is above the message limit of {target}: {details}")
+        case _:
+            return FerserveError(f"{target} answered {code.name}: {details}")
+
+
+def _answered(call: grpc.Call) -> FerserveError | None:
+    """What ferserve itself answered; None where it did not."""
+    try:
+        status = rpc_status.from_call(call)
+    except (ValueError, DecodeError):  # details of some other make, which contradict the status or are no Status
+        return None
+    return None if status is None else error_of(status)

@@ -1,0 +1,63 @@
+"""What can go wrong inside the gateway: the serving leaves of the tree in `ferserve.faces.errors`.
+
+FerserveError
+├── ModelNotFoundError      no loaded archive has that name
+├── OverloadedError         the queue is full; says when to come back
+├── NotReadyError           starting, draining, or nobody there
+├── WorkerFailedError       the computation failed on every worker that was tried
+├── DeadlineError           the caller's time ran out
+├── CallCancelledError      the caller left
+├── ConfigError             a setting is unknown or wrong ┐ raised to whoever runs ferserve,
+└── StartError              the gateway cannot start      ┘ never to a caller
+
+`status` maps each reason to a gRPC and an HTTP status.
+"""
+
+from ferserve.faces.errors import FerserveError, Reason
+
+
+class ModelNotFoundError(FerserveError):
+    """No loaded archive has the name asked for."""
+
+    reason = Reason.MODEL_NOT_FOUND
+
+
+class OverloadedError(FerserveError):
+    """The queue has no room for the request's faces; always says after how many seconds it may have."""
+
+    reason = Reason.OVERLOADED
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
+class NotReadyError(FerserveError):
+    """The gateway is starting, draining or not there."""
+
+    reason = Reason.NOT_READY
+
+
+class WorkerFailedError(FerserveError):
+    """The computation failed on every worker that was tried."""
+
+    reason = Reason.WORKER_FAILED
+
+
+class DeadlineError(FerserveError):
+    """The caller's time ran out before the answer was there."""
+
+    reason = Reason.DEADLINE
+
+
+class CallCancelledError(FerserveError):
+    """The caller left; named so that it never passes for `asyncio.CancelledError`."""
+
+    reason = Reason.CANCELLED
+
+
+class ConfigError(FerserveError):
+    """A setting is unknown, malformed or out of range; the message names it, and may name a file."""
+
+
+class StartError(FerserveError):
+    """The gateway cannot start as it is told to, because a port is taken or the like; the message may name a file."""

@@ -1,0 +1,304 @@
+"""gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else.
+
+Every answer's trailing metadata repeats the call's `x-request-id`.
+"""
+
+import asyncio
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import grpc
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from ferserve.faces.errors import InvalidRequestError, Reason
+from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.convert import (
+    analysis_to_pb,
+    batch_item_to_pb,
+    classification_to_pb,
+    model_to_pb,
+    options_from_pb,
+    stream_reply_to_pb,
+)
+from ferserve.serving.errors import NotReadyError
+from ferserve.serving.health import Health, HealthState
+from ferserve.serving.requests import ImageAnalysis, RequestContext
+from ferserve.serving.status import public_error, rich_status
+from ferserve.v1 import expression_service_pb2 as service_pb
+from ferserve.v1 import expression_service_pb2_grpc as service_grpc
+
+SERVICE_NAME: Final = service_pb.DESCRIPTOR.services_by_name["ExpressionService"].full_name
+REQUEST_ID_KEY: Final = "x-request-id"
+MAX_PORT: Final = 65535
+MESSAGE_HEADROOM_BYTES: Final = 64 * 1024
+"""What a message holds beside its one picture, generously."""
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+logger = logging.getLogger(__name__)
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcConfig:
+    """How the gRPC server listens.
+
+    Attributes:
+        host: address to listen on; loopback unless told otherwise.
+        port: 0 takes any free one.
+        max_message_bytes: of one request; gRPC itself refuses a larger one before any of our code runs, so it stands
+            above the largest picture and bounds a whole batch.
+        max_stream_frames_in_flight: unanswered frames of one stream past which no further frame is read.
+        keepalive_time_s: silence after which the server pings a client.
+        keepalive_timeout_s: wait for that ping's answer before the connection is closed.
+        min_client_ping_interval_s: a client that pings more often without data is disconnected.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    max_message_bytes: int = 64 * 1024 * 1024
+    max_stream_frames_in_flight: int = 16
+    keepalive_time_s: float = 60.0
+    keepalive_timeout_s: float = 20.0
+    min_client_ping_interval_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= MAX_PORT:
+            raise ValueError(f"port must be 0 to {MAX_PORT}, got {self.port}")
+        if self.max_message_bytes < MESSAGE_HEADROOM_BYTES:
+            raise ValueError(
+                f"max_message_bytes must be {MESSAGE_HEADROOM_BYTES} or more, got {self.max_message_bytes}"
+            )
+        if self.max_stream_frames_in_flight < 1:
+            raise ValueError(f"max_stream_frames_in_flight must be 1 or more, got {self.max_stream_frames_in_flight}")
+        for name in ("keepalive_time_s", "keepalive_timeout_s", "min_client_ping_interval_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+    @property
+    def channel_options(self) -> list[tuple[str, int]]:
+        """The same in gRPC's own words."""
+        return [
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.keepalive_time_ms", round(self.keepalive_time_s * 1000)),
+            ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_s * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", round(self.min_client_ping_interval_s * 1000)),
+            # Two servers on one port would share its connections silently; an error at start is better.
+            ("grpc.so_reuseport", 0),
+        ]
+
+
+class ExpressionServicer(service_grpc.ExpressionServiceServicer):
+    """`ferserve.v1.ExpressionService` over an analyzer."""
+
+    def __init__(self, analyzer: Analyzer, health: Health, *, max_stream_frames_in_flight: int) -> None:
+        self._analyzer = analyzer
+        self._health = health
+        self._max_stream_frames_in_flight = max_stream_frames_in_flight
+
+    async def Analyze(  # noqa: N802 - the service's own name
+        self, request: service_pb.AnalyzeRequest, context: _Context
+    ) -> service_pb.AnalyzeResponse:
+        """Analyse one picture."""
+        async with self._answering(context) as call:
+            analysis = await self._analyzer.analyze(request.image, options_from_pb(request.options), call)
+            return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
+
+    async def BatchAnalyze(  # noqa: N802 - the service's own name
+        self, request: service_pb.BatchAnalyzeRequest, context: _Context
+    ) -> service_pb.BatchAnalyzeResponse:
+        """Analyse many pictures; each has its own outcome."""
+        async with self._answering(context) as call:
+            outcomes = await self._analyzer.analyze_many(request.images, options_from_pb(request.options), call)
+            _log_internal(outcomes, call)
+            return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
+
+    # The stub asks for an async generator; grpc.aio also takes a coroutine that writes to the context. Only that is
+    # sure to be cancelled when the caller leaves: a generator may stay suspended in its `yield`, its frames running.
+    async def StreamAnalyze(  # type: ignore[override]  # noqa: N802 - the service's own name
+        self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: _Context
+    ) -> None:
+        """Analyse frames as they come; each gets exactly one reply."""
+        async with self._reporting(context) as call:
+            with self._health.accept():
+                stream = _FrameStream(self._analyzer, self._health, context, call, self._max_stream_frames_in_flight)
+            await stream.run(aiter(request_iterator))
+
+    async def ClassifyFaces(  # noqa: N802 - the service's own name
+        self, request: service_pb.ClassifyFacesRequest, context: _Context
+    ) -> service_pb.ClassifyFacesResponse:
+        """Score crops that the caller cut out."""
+        async with self._answering(context) as call:
+            classification = await self._analyzer.classify(request.faces, options_from_pb(request.options), call)
+            _log_internal(classification.items, call)
+            return classification_to_pb(classification)
+
+    async def ListModels(  # noqa: N802 - the service's own name
+        self, request: service_pb.ListModelsRequest, context: _Context
+    ) -> service_pb.ListModelsResponse:
+        """List the loaded models."""
+        del request  # holds nothing
+        async with self._answering(context):
+            return service_pb.ListModelsResponse(models=[model_to_pb(model) for model in self._analyzer.models()])
+
+    async def GetModel(  # noqa: N802 - the service's own name
+        self, request: service_pb.GetModelRequest, context: _Context
+    ) -> service_pb.GetModelResponse:
+        """Describe one loaded model."""
+        async with self._answering(context):
+            return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
+
+    @asynccontextmanager
+    async def _answering(self, context: _Context) -> AsyncIterator[RequestContext]:
+        """Hold a call as accepted while the block computes its answer; errors become the call's status."""
+        async with self._reporting(context) as call:
+            with self._health.accept():
+                yield call
+
+    @asynccontextmanager
+    async def _reporting(self, context: _Context) -> AsyncIterator[RequestContext]:
+        """Name the call and turn what the block raises into its status. Cancellation passes through untouched."""
+        call = _request_context(context)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        try:
+            yield call
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and nothing more
+            _log_internal([error], call)
+            status = rpc_status.to_status(rich_status(error))
+            trailing = (*status.trailing_metadata, (REQUEST_ID_KEY, call.request_id))
+            await context.abort(status.code, status.details, trailing)
+
+
+class _FrameStream:
+    """One StreamAnalyze call: reads a frame for each free place and answers frames side by side.
+
+    All frames share the call's request id, so that a stream is one party to the queue's fairness whatever it sends.
+    """
+
+    def __init__(
+        self, analyzer: Analyzer, health: Health, context: _Context, call: RequestContext, max_in_flight: int
+    ) -> None:
+        self._analyzer = analyzer
+        self._health = health
+        self._context = context
+        self._call = call
+        self._places = asyncio.Semaphore(max_in_flight)
+        self._writing = asyncio.Lock()  # gRPC takes one message at a time
+
+    async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest]) -> None:
+        """Answer frames until the client sends no more; a caller who leaves cancels every frame with the call."""
+        async with asyncio.TaskGroup() as frames:
+            while True:
+                await self._places.acquire()
+                frame = await anext(incoming, None)
+                if frame is None:
+                    return
+                frames.create_task(self._answer(frame))
+
+    async def _answer(self, frame: service_pb.StreamAnalyzeRequest) -> None:
+        try:
+            with self._health.accept():
+                await self._reply(frame.id, await self._outcome(frame))
+        except NotReadyError as error:
+            await self._reply(frame.id, error)
+        finally:
+            self._places.release()
+
+    async def _outcome(self, frame: service_pb.StreamAnalyzeRequest) -> ImageAnalysis | Exception:
+        try:
+            return await self._analyzer.analyze(frame.image, options_from_pb(frame.options), self._frame_context(frame))
+        except Exception as error:  # noqa: BLE001 - a frame's error is its reply, and the stream lives on
+            _log_internal([error], self._call)
+            return error
+
+    def _frame_context(self, frame: service_pb.StreamAnalyzeRequest) -> RequestContext:
+        """The stream's id, and the earlier of the frame's deadline and the call's."""
+        if not frame.HasField("timeout_ms"):
+            return self._call
+        if frame.timeout_ms == 0:
+            raise InvalidRequestError("timeout_ms: expected 1 or more milliseconds, got 0")
+        deadline_s = asyncio.get_running_loop().time() + frame.timeout_ms / 1000
+        if self._call.deadline_s is not None:
+            deadline_s = min(deadline_s, self._call.deadline_s)
+        return RequestContext(request_id=self._call.request_id, deadline_s=deadline_s)
+
+    async def _reply(self, frame_id: int, outcome: ImageAnalysis | Exception) -> None:
+        # A write fails once the caller has left; gRPC then cancels the whole call by itself.
+        with suppress(grpc.aio.BaseError):
+            async with self._writing:
+                await self._context.write(stream_reply_to_pb(frame_id, outcome))
+
+
+def build_grpc_server(
+    analyzer: Analyzer, health: Health, config: GrpcConfig, *, max_image_bytes: int
+) -> tuple[grpc.aio.Server, int]:
+    """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
+
+    To be called on the event loop that will run it. `health` decides what is taken: while it is starting or draining,
+    new calls and new frames of open streams get NOT_READY, and grpc.health.v1 says NOT_SERVING.
+
+    Args:
+        analyzer: what every call is answered with.
+        health: the gateway's state, shared with its other protocols.
+        config: how to listen.
+        max_image_bytes: the largest picture that the analyzer takes.
+    Returns:
+        The server and the port it is bound to.
+    Raises:
+        ValueError: a picture of `max_image_bytes` would not fit into a message.
+        RuntimeError: the address cannot be bound.
+    """
+    if config.max_message_bytes < max_image_bytes + MESSAGE_HEADROOM_BYTES:
+        least = max_image_bytes + MESSAGE_HEADROOM_BYTES
+        raise ValueError(
+            f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
+            f"got {config.max_message_bytes}"
+        )
+    server = grpc.aio.server(options=config.channel_options)
+    servicer = ExpressionServicer(analyzer, health, max_stream_frames_in_flight=config.max_stream_frames_in_flight)
+    service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
+    reflection.enable_server_reflection((SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server, server.add_insecure_port(f"{config.host}:{config.port}")
+
+
+def _mirror(health: Health) -> health_pb2_grpc.HealthServicer:
+    """A grpc.health.v1 servicer that says, now and from now on, what `health` says."""
+    servicer = grpc_health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs leave it out
+    running: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+
+    def publish(state: HealthState) -> None:
+        serving = health_pb2.HealthCheckResponse.SERVING
+        status = serving if state is HealthState.READY else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE_NAME):
+            task = asyncio.get_running_loop().create_task(servicer.set(name, status))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+    health.subscribe(publish)
+    return servicer
+
+
+def _request_context(context: _Context) -> RequestContext:
+    """The caller's own id if it is a usable one, else a new one, and the call's deadline on the loop's clock."""
+    metadata = dict(context.invocation_metadata() or ())
+    came = metadata.get(REQUEST_ID_KEY, "")
+    request_id = came if isinstance(came, str) and _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
+    remaining_s = cast("float | None", context.time_remaining())  # the stubs leave out the None of no deadline
+    deadline_s = None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
+    return RequestContext(request_id=request_id, deadline_s=deadline_s)
+
+
+def _log_internal(outcomes: Iterable[object], call: RequestContext) -> None:
+    """Log what the caller is told nothing of, with the id that it is told."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and public_error(outcome).reason is Reason.INTERNAL:
+            logger.error("call failed", exc_info=outcome, extra={"request_id": call.request_id})

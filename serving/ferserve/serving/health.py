@@ -1,0 +1,103 @@
+"""Whether the gateway takes requests: one answer for gRPC health, `/readyz`, and the draining of a shutdown.
+
+STARTING ── ready() ──> READY ── drain() ──> DRAINING; there is no way back.
+
+An adapter wraps each request in `accept()`, so that what was accepted is counted until its answer is out and a drain
+can wait for exactly that. All calls belong to the event loop's thread.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Final
+
+from ferserve.serving.errors import NotReadyError
+
+RETRY_AFTER_S: Final = 1.0
+"""What a refused caller is told: by then a start is over, or another gateway has taken this one's place."""
+
+
+class HealthState(StrEnum):
+    """Where in its life the gateway is."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Health:
+    """The gateway's state and the number of requests it has accepted and not answered yet."""
+
+    def __init__(self) -> None:
+        self._state = HealthState.STARTING
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._listeners: list[Callable[[HealthState], None]] = []
+
+    @property
+    def state(self) -> HealthState:
+        """Where in its life the gateway is."""
+        return self._state
+
+    @property
+    def is_ready(self) -> bool:
+        """True while new requests are taken."""
+        return self._state is HealthState.READY
+
+    @property
+    def in_flight(self) -> int:
+        """Requests accepted and not answered yet."""
+        return self._in_flight
+
+    def subscribe(self, listener: Callable[[HealthState], None]) -> None:
+        """Call `listener` with the present state now, and with the new one at every change."""
+        self._listeners.append(listener)
+        listener(self._state)
+
+    def ready(self) -> None:
+        """Take requests from now on; only a starting gateway can become ready."""
+        if self._state is HealthState.STARTING:
+            self._change(HealthState.READY)
+
+    def drain(self) -> None:
+        """Refuse new requests from now on; those accepted go on."""
+        if self._state is not HealthState.DRAINING:
+            self._change(HealthState.DRAINING)
+
+    @contextmanager
+    def accept(self) -> Iterator[None]:
+        """Hold one request as accepted until its answer is out.
+
+        Raises:
+            NotReadyError: the gateway is starting or draining.
+        """
+        if not self.is_ready:
+            raise NotReadyError(f"the gateway takes no new requests: it is {self._state}", retry_after_s=RETRY_AFTER_S)
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._idle.set()
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until every accepted request is answered.
+
+        Returns:
+            True when none is left, False when `timeout_s` seconds were not enough.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _change(self, state: HealthState) -> None:
+        self._state = state
+        for listener in self._listeners:
+            listener(state)

@@ -1,0 +1,129 @@
+"""The one error table: what each reason is over gRPC and over HTTP, and what of an error a caller gets to see.
+
+`public_error` decides what may leave the process; both protocols put every error through it. `rich_status` writes the
+`google.rpc.Status` that gRPC answers carry, `error_of` reads it back in the client.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from ferserve.faces.errors import (
+    FerserveError,
+    ImageTooLargeError,
+    InvalidImageError,
+    InvalidRequestError,
+    Reason,
+    UnsupportedMediaError,
+)
+from ferserve.serving.errors import (
+    CallCancelledError,
+    DeadlineError,
+    ModelNotFoundError,
+    NotReadyError,
+    OverloadedError,
+    WorkerFailedError,
+)
+
+ERROR_DOMAIN: Final = "ferserve"
+INTERNAL_MESSAGE: Final = "internal error"
+MAX_MESSAGE_CHARS: Final = 400
+"""A message travels twice in gRPC's trailers, for which peers set aside 8 KiB; it may quote what the caller sent."""
+_NS_PER_S: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class WireStatus:
+    """What one reason is over each protocol."""
+
+    grpc_code: grpc.StatusCode
+    http_status: int
+
+
+STATUS: Final[Mapping[Reason, WireStatus]] = MappingProxyType(
+    {
+        Reason.INVALID_REQUEST: WireStatus(grpc.StatusCode.INVALID_ARGUMENT, 400),
+        Reason.INVALID_IMAGE: WireStatus(grpc.StatusCode.INVALID_ARGUMENT, 400),
+        Reason.UNSUPPORTED_MEDIA: WireStatus(grpc.StatusCode.INVALID_ARGUMENT, 415),
+        Reason.IMAGE_TOO_LARGE: WireStatus(grpc.StatusCode.INVALID_ARGUMENT, 413),
+        Reason.MODEL_NOT_FOUND: WireStatus(grpc.StatusCode.NOT_FOUND, 404),
+        Reason.UNAUTHENTICATED: WireStatus(grpc.StatusCode.UNAUTHENTICATED, 401),
+        Reason.FORBIDDEN: WireStatus(grpc.StatusCode.PERMISSION_DENIED, 403),
+        Reason.PURPOSE_REFUSED: WireStatus(grpc.StatusCode.PERMISSION_DENIED, 403),
+        Reason.OVERLOADED: WireStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        Reason.RATE_LIMITED: WireStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        Reason.NOT_READY: WireStatus(grpc.StatusCode.UNAVAILABLE, 503),
+        Reason.WORKER_FAILED: WireStatus(grpc.StatusCode.UNAVAILABLE, 503),
+        Reason.DEADLINE: WireStatus(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
+        Reason.CANCELLED: WireStatus(grpc.StatusCode.CANCELLED, 499),
+        Reason.INTERNAL: WireStatus(grpc.StatusCode.INTERNAL, 500),
+    }
+)
+
+_LEAVES: Final[Mapping[str, type[FerserveError]]] = MappingProxyType(
+    {
+        leaf.reason.value: leaf
+        for leaf in (
+            InvalidRequestError,
+            InvalidImageError,
+            UnsupportedMediaError,
+            ImageTooLargeError,
+            ModelNotFoundError,
+            OverloadedError,
+            NotReadyError,
+            WorkerFailedError,
+            DeadlineError,
+            CallCancelledError,
+        )
+    }
+)
+_Detail = TypeVar("_Detail", ErrorInfo, RetryInfo)
+
+
+def public_error(error: Exception) -> FerserveError:
+    """What a caller may see of an error: itself, or `internal error` where its message was not written for callers."""
+    if isinstance(error, FerserveError) and error.reason is not Reason.INTERNAL:
+        return error
+    return FerserveError(INTERNAL_MESSAGE)
+
+
+def rich_status(error: Exception) -> Status:
+    """The `google.rpc.Status` of an error: ErrorInfo with the reason, and RetryInfo where a retry may help."""
+    shown = public_error(error)
+    status = Status(code=STATUS[shown.reason].grpc_code.value[0], message=shown.message[:MAX_MESSAGE_CHARS])
+    status.details.add().Pack(ErrorInfo(reason=shown.reason, domain=ERROR_DOMAIN))
+    if shown.retry_after_s is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromNanoseconds(round(shown.retry_after_s * _NS_PER_S))
+        status.details.add().Pack(retry)
+    return status
+
+
+def error_of(status: Status) -> FerserveError | None:
+    """Read an error back from what `rich_status` wrote; None where the status is not ferserve's own.
+
+    A reason that this version has no class for becomes a plain `FerserveError` that names the reason.
+    """
+    reason = next((info.reason for info in _unpacked(status, ErrorInfo) if info.domain == ERROR_DOMAIN), None)
+    if reason is None:
+        return None
+    delays_ns = [info.retry_delay.ToNanoseconds() for info in _unpacked(status, RetryInfo)]
+    retry_after_s = delays_ns[0] / _NS_PER_S if delays_ns else None
+    leaf = _LEAVES.get(reason)
+    if leaf is None:
+        return FerserveError(f"{reason}: {status.message}", retry_after_s=retry_after_s)
+    return leaf(status.message, retry_after_s=retry_after_s)
+
+
+def _unpacked(status: Status, kind: type[_Detail]) -> list[_Detail]:
+    found = []
+    for packed in status.details:
+        detail = kind()
+        if packed.Unpack(detail):
+            found.append(detail)
+    return found

@@ -1,0 +1,162 @@
+"""A gateway of real protocol servers over a hand-written analyzer, for the tests of what stands before the analyzer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+import pytest
+
+from ferserve.faces.errors import FerserveError
+from ferserve.faces.types import Box, Detection, Quality, QualityIssue, ScoredFace
+from ferserve.serving.errors import ModelNotFoundError
+from ferserve.serving.grpc_api import GrpcConfig, build_grpc_server
+from ferserve.serving.health import Health
+from ferserve.serving.requests import (
+    AnalyzeOptions,
+    FaceClassification,
+    FacesClassification,
+    ImageAnalysis,
+    ModelInfo,
+    RequestContext,
+    StageTimings,
+)
+
+MODEL = ModelInfo(
+    name="mobilenet",
+    version="1.2.0",
+    architecture="MobileNet",
+    paper="A paper",
+    archive_sha256="a" * 64,
+    preprocess_sha256="b" * 64,
+    crop_size_px=112,
+    crop_channels=3,
+    temperature=1.3,
+    uncertain_below=0.35,
+    figures={"fer2013.accuracy": 0.7},
+    is_default=True,
+)
+SCORES = np.array([0.1, 0.0, 0.1, 0.5, 0.1, 0.1, 0.1], dtype=np.float32)
+TIMINGS = StageTimings(decode_ms=1.0, detect_ms=2.0, preprocess_ms=0.5, queue_ms=0.25, infer_ms=4.0, total_ms=8.0)
+ANALYSIS = ImageAnalysis(
+    width_px=640,
+    height_px=480,
+    faces=(
+        ScoredFace(
+            detection=Detection(
+                box=Box(x0=-2.5, y0=10.0, x1=50.25, y1=70.0),
+                score=0.75,
+                landmarks=np.arange(10, dtype=np.float32).reshape(5, 2),
+            ),
+            scores=SCORES,
+            uncertain=False,
+            quality=Quality(size_px=52.75, sharpness=21.5, yaw=-0.125, roll_deg=4.0, issues=(QualityIssue.CUT_OFF,)),
+        ),
+    ),
+    detector="haar",
+    model=MODEL,
+    timings=TIMINGS,
+)
+
+
+@dataclass
+class FakeAnalyzer:
+    """Answers every picture with ANALYSIS, save those named here.
+
+    `errors` holds what to raise for a picture; pictures that start with `hold` wait until `release` is set. `started`
+    and `left` get every picture whose analysis began or was cancelled.
+    """
+
+    errors: dict[bytes, Exception] = field(default_factory=dict)
+    asked: list[tuple[bytes, AnalyzeOptions, RequestContext]] = field(default_factory=list)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
+    left: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
+
+    async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
+        self.asked.append((data, options, context))
+        self.started.put_nowait(data)
+        if data.startswith(b"hold"):
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.left.put_nowait(data)
+                raise
+        if data in self.errors:
+            raise self.errors[data]
+        return ANALYSIS
+
+    async def analyze_many(
+        self, images: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
+    ) -> list[ImageAnalysis | FerserveError]:
+        outcomes: list[ImageAnalysis | FerserveError] = []
+        for image in images:
+            try:
+                outcomes.append(await self.analyze(image, options, context))
+            except FerserveError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def classify(
+        self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
+    ) -> FacesClassification:
+        outcomes = await self.analyze_many(faces, options, context)
+        items = tuple(
+            outcome if isinstance(outcome, FerserveError) else FaceClassification(scores=SCORES, uncertain=True)
+            for outcome in outcomes
+        )
+        return FacesClassification(items=items, model=MODEL, timings=TIMINGS)
+
+    def models(self) -> list[ModelInfo]:
+        return [MODEL]
+
+    def model(self, name: str) -> ModelInfo:
+        if name not in ("", MODEL.name):
+            raise ModelNotFoundError(f"model: expected one of {MODEL.name}, got {name}")
+        return MODEL
+
+
+@dataclass
+class GrpcGateway:
+    """A running gRPC server and what stands behind it."""
+
+    analyzer: FakeAnalyzer
+    health: Health
+    server: grpc.aio.Server
+    target: str
+
+
+@pytest.fixture
+def sample_analysis() -> ImageAnalysis:
+    return ANALYSIS
+
+
+@pytest.fixture
+def sample_model() -> ModelInfo:
+    return MODEL
+
+
+@pytest.fixture
+async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
+    """Start gRPC gateways on free loopback ports; they are stopped after the test."""
+    servers: list[grpc.aio.Server] = []
+
+    async def start(*, max_image_bytes: int = 1024, ready: bool = True, **settings: int) -> GrpcGateway:
+        analyzer, health = FakeAnalyzer(), Health()
+        if ready:
+            health.ready()
+        config = GrpcConfig(port=0, **settings)
+        server, port = build_grpc_server(analyzer, health, config, max_image_bytes=max_image_bytes)
+        servers.append(server)
+        await server.start()
+        return GrpcGateway(analyzer, health, server, f"127.0.0.1:{port}")
+
+    yield start
+    for server in servers:
+        await server.stop(None)
+
+
+@pytest.fixture
+async def grpc_gateway(start_grpc) -> GrpcGateway:
+    return await start_grpc()
