@@ -1,0 +1,71 @@
+"""Random views of crops: one affine sampling a batch, so that enlarging costs nothing more than looking.
+
+Shapes: N crops, S their side, C channels, T the net's input side.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ferserve.training.recipe import Augmentation
+
+
+def augment(crops_NSSC: Tensor, settings: Augmentation, *, size_px: int, generator: Generator) -> Tensor:
+    """Draw one view of each crop.
+
+    Args:
+        crops_NSSC: uint8, shape (N, S, S, C).
+        size_px: T, the side of the result.
+    Returns:
+        float32 in about [-1, 1], shape (N, C, T, T).
+    """
+    count = len(crops_NSSC)
+    x_NCSS = crops_NSSC.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+    theta_N23 = _affine(count, settings, generator)
+    grid = F.affine_grid(theta_N23, [count, x_NCSS.shape[1], size_px, size_px], align_corners=False)
+    x_NCTT = F.grid_sample(x_NCSS, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    x_NCTT = _relight(x_NCTT, settings, generator)
+    return _erase(x_NCTT, settings, generator)
+
+
+def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def _affine(count: int, settings: Augmentation, generator: Generator) -> Tensor:
+    """Sampling transforms in grid coordinates, shape (N, 2, 3): rotation, scale, shift, mirror."""
+    angle = _uniform(count, -1.0, 1.0, generator) * math.radians(settings.max_rotation_deg)
+    area = _uniform(count, settings.min_area, settings.max_zoom_out**2, generator)
+    scale = area.sqrt()
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5 * settings.flip, -1.0, 1.0)
+    # Grid coordinates span 2, so a share of the side is twice as much here.
+    shift_N2 = _uniform(2 * count, -2.0, 2.0, generator).view(count, 2) * settings.max_shift
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rows = torch.stack([mirror * cos, -sin, shift_N2[:, 0], mirror * sin, cos, shift_N2[:, 1]], dim=1)
+    return rows.view(count, 2, 3)
+
+
+def _relight(x_NCTT: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    count = len(x_NCTT)
+    gain = 1.0 + _uniform(count, -1.0, 1.0, generator) * settings.contrast
+    offset = _uniform(count, -1.0, 1.0, generator) * settings.brightness
+    mean = x_NCTT.mean(dim=(1, 2, 3), keepdim=True)
+    lit = (x_NCTT - mean) * gain.view(-1, 1, 1, 1) + mean + offset.view(-1, 1, 1, 1)
+    return lit.clamp(-1.0, 1.0)
+
+
+def _erase(x_NCTT: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """Blank one rectangle of some crops with mid-grey."""
+    count, _, height, width = x_NCTT.shape
+    area = _uniform(count, 0.02, max(0.02, settings.erase_max_area), generator)
+    aspect = _uniform(count, -0.7, 0.7, generator).exp()
+    half_h, half_w = (area * aspect).sqrt() / 2, (area / aspect).sqrt() / 2
+    center_y = torch.rand(count, generator=generator)
+    center_x = torch.rand(count, generator=generator)
+    chosen = torch.rand(count, generator=generator) < settings.erase_probability
+    y_NT = (torch.linspace(0, 1, height)[None] - center_y[:, None]).abs() <= half_h[:, None]
+    x_NT = (torch.linspace(0, 1, width)[None] - center_x[:, None]).abs() <= half_w[:, None]
+    mask_NTT = y_NT[:, :, None] & x_NT[:, None, :] & chosen[:, None, None]
+    return x_NCTT.masked_fill(mask_NTT[:, None], 0.0)

@@ -1,0 +1,101 @@
+"""The card of an archive: what it is, what it was made from, what was measured, what was not. Markdown, generated."""
+
+from collections.abc import Sequence
+
+from ferserve.faces.labels import LABELS
+from ferserve.faces.manifest import DataSource
+from ferserve.training.finish import Calibration
+from ferserve.training.measure import Measurement
+from ferserve.training.recipe import Recipe
+
+_NOT_MEASURED = """\
+- Demographic groups: FER-2013 carries no such labels, so differences by age, gender or skin colour were not measured.
+- Video, profile faces beyond about 45 degrees, and faces under 24 px.
+- Whether an expression tells what a person feels. It does not: the scores describe apparent expression only.
+"""
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _input_line(recipe: Recipe) -> str:
+    spec = recipe.preprocess
+    return (
+        f"Takes uint8 crops of {spec.size_px} px with {spec.channels} channel(s), enlarges them to "
+        f"{recipe.final_size_px} px inside, and gives seven calibrated scores: {', '.join(LABELS)}."
+    )
+
+
+def _calibration_line(calibration: Calibration) -> str:
+    return (
+        f"Temperature {calibration.temperature:.4f}, fitted on {calibration.after.faces} faces cut from Training that "
+        f"no gradient saw; there the expected calibration error went from {_percent(calibration.before.ece)} to "
+        f"{_percent(calibration.after.ece)}. A face is `uncertain` below a top score of "
+        f"{calibration.uncertain_below:.3f}."
+    )
+
+
+def _provenance_line(recipe: Recipe, calibration: Calibration) -> str:
+    left_out = ", ".join(f"{count} {reason}" for reason, count in calibration.dropped.items())
+    return (
+        f"Left out of Training: {left_out}. Recipe {recipe.sha256}, epoch {calibration.epoch} of {recipe.epochs}, seed "
+        f"{recipe.seed}. Clearance for commercial use of the data and the start weights is the user's own."
+    )
+
+
+def render_card(
+    recipe: Recipe, calibration: Calibration, measured: Measurement, data: Sequence[DataSource], *, version: str
+) -> str:
+    """Write the card from the figures themselves."""
+    report, clean = measured.report, measured.without_duplicates
+    lines = [
+        f"# {recipe.name} {version}",
+        "",
+        f"{recipe.architecture}, after {recipe.paper}.",
+        _input_line(recipe),
+        "",
+        "## Figures",
+        "",
+        "FER-2013 PublicTest, scored once by this archive's ONNX graph, one view a face; 95 % Wilson intervals.",
+        "",
+        "| | whole PublicTest | without pictures that stand in Training too |",
+        "|---|---|---|",
+    ]
+    rows = [report] if clean is None else [report, clean]
+    accuracy = " | ".join(
+        f"{_percent(r.accuracy.value)} ({_percent(r.accuracy.low)} to {_percent(r.accuracy.high)})" for r in rows
+    )
+    lines += [
+        f"| faces | {' | '.join(str(r.faces) for r in rows)} |",
+        f"| accuracy | {accuracy} |",
+        f"| macro F1 | {' | '.join(f'{r.macro_f1:.4f}' for r in rows)} |",
+        f"| expected calibration error | {' | '.join(_percent(r.ece) for r in rows)} |",
+        f"| Brier score | {' | '.join(f'{r.brier:.4f}' for r in rows)} |",
+        f"| faces not called uncertain | {' | '.join(_percent(r.certain_share) for r in rows)} |",
+        f"| accuracy of those | {' | '.join(_percent(r.certain_accuracy) for r in rows)} |",
+        "",
+        "| class | recall on PublicTest |",
+        "|---|---|",
+        *(
+            f"| {label} | {_percent(interval.value)} ({_percent(interval.low)} to {_percent(interval.high)}) |"
+            for label, interval in report.per_class.items()
+        ),
+        "",
+        "## Calibration",
+        "",
+        _calibration_line(calibration),
+        "",
+        "## Made from",
+        "",
+        "| source | role | terms |",
+        "|---|---|---|",
+        *(f"| {source.name} | {source.role} | {source.terms} |" for source in data),
+        "",
+        _provenance_line(recipe, calibration),
+        "",
+        "## Not measured",
+        "",
+        _NOT_MEASURED,
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,25 @@
+"""`ferserve archive`: write a finished run as one archive, measured and with its card."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def archive(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    data: Annotated[str, typer.Option(help="The data set to measure on, as NAME=DIR: fer2013=DIR.")],
+    out: Annotated[Path, typer.Option(help="The .mar to write.")],
+    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime while measuring.")] = 2,
+) -> None:
+    """Export both graphs, measure them once on the test split, write the card and the archive."""
+    from ferserve.training.pack import pack_run
+
+    packed = pack_run(run, data, out=out, threads=threads)
+    figures = packed.manifest.figures
+    Console(stderr=True).print(
+        f"{out}: {out.stat().st_size / 2**20:.1f} MiB, FER-2013 public "
+        f"{100 * figures['fer2013_public_accuracy']:.2f} %, ECE {100 * figures['fer2013_public_ece']:.2f} %"
+    )
+    typer.echo(packed.sha256)

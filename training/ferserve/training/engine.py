@@ -1,0 +1,256 @@
+"""The training loop, spelled out: fit on one split, select on another, keep everything needed to go on after a kill."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ferserve.training.augment import augment
+from ferserve.training.average import WeightAverage
+from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
+from ferserve.training.crops import to_input
+from ferserve.training.data.errors import DataError
+from ferserve.training.data.splits import TrainingSplit
+from ferserve.training.evaluate import predict_logits
+from ferserve.training.losses.center import CenterLoss
+from ferserve.training.losses.soft import blend_targets, soft_cross_entropy
+from ferserve.training.models.mobilenet import FEATURES, MobileNetV1
+from ferserve.training.pretrained import load_faceres, refit_batch_norm
+from ferserve.training.recipe import Optimisation, Recipe
+
+REFIT_FACES = 2048
+"""Faces that batch norm's statistics are taken from before training."""
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """What one epoch did; a line of `history.jsonl`.
+
+    Attributes:
+        epoch: counted from 1.
+        loss: mean over the epoch of the whole objective.
+        accuracy: of the averaged weights on the validation split, 0 to 1.
+        validation_loss: plain cross-entropy of the same.
+    """
+
+    epoch: int
+    input_size_px: int
+    rate: float
+    loss: float
+    accuracy: float
+    validation_loss: float
+    seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Where a run stands; all of it is in the checkpoint."""
+
+    epoch: int = 0
+    best_accuracy: float = 0.0
+    best_epoch: int = 0
+
+
+def rate_at(step: int, *, total_steps: int, warmup_steps: int, settings: Optimisation) -> float:
+    """Learning rate of a step: linear up to the peak, then half a cosine down to zero."""
+    if step < warmup_steps:
+        return settings.rate * (step + 1) / warmup_steps
+    share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return settings.rate * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+class Run:
+    """One training run in one folder.
+
+    The folder holds `recipe.json`, `history.jsonl`, `last.pt` (to resume from) and `best.pt` (the averaged weights of
+    the epoch with the best validation accuracy).
+
+    Args:
+        fit_crops, validation_crops: uint8, shape (N, S, S, C), of the split's faces in their order.
+        start_weights: what a recipe that starts from face weights reads; not needed to resume.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        split: TrainingSplit,
+        *,
+        fit_crops: Tensor,
+        validation_crops: Tensor,
+        folder: Path,
+        start_weights: Path | None,
+    ) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.fit_crops, self.validation_crops = fit_crops, validation_crops
+        self.fit_labels = torch.from_numpy(split.fit.labels)
+        self.fit_votes = torch.from_numpy(split.fit.votes)
+        self.validation_labels = torch.from_numpy(split.validation.labels)
+        torch.manual_seed(recipe.seed)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        net = MobileNetV1(in_channels=recipe.preprocess.channels)
+        # Torch's stubs know no memory_format here.
+        self.net: MobileNetV1 = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.center = CenterLoss(num_classes=7, num_features=FEATURES, rate=recipe.objective.center_rate)
+        self.progress = Progress()
+        self.last = folder / "last.pt"
+        folder.mkdir(parents=True, exist_ok=True)
+        resuming = self.last.is_file()
+        if not resuming:
+            self._start(start_weights)
+        self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
+        self.optimizer = self._optimizer()
+        if resuming:
+            self._resume()
+
+    def _start(self, start_weights: Path | None) -> None:
+        if self.recipe.start == "faceres":
+            if start_weights is None:
+                raise DataError(
+                    f"recipe {self.recipe.name} starts from face weights: expected --start-weights, got none"
+                )
+            load_faceres(self.net, start_weights)
+            rows = torch.randperm(len(self.fit_crops), generator=self.generator)[:REFIT_FACES]
+            size_px = self.recipe.input_size_px(0)
+            refit_batch_norm(
+                self.net, (to_input(self.fit_crops[part], size_px=size_px) for part in torch.split(rows, 256))
+            )
+        (self.folder / "recipe.json").write_text(self.recipe.to_json() + "\n")
+
+    def _optimizer(self) -> torch.optim.SGD:
+        """Norms and biases are not decayed: they have no scale to lose."""
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        plain = [p for p in self.net.parameters() if p.ndim <= 1]
+        settings = self.recipe.optimisation
+        return torch.optim.SGD(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.rate,
+            momentum=settings.momentum,
+            nesterov=settings.momentum > 0,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches only: a last batch of one face would break batch norm."""
+        return len(self.fit_crops) // self.recipe.batch_size
+
+    def epochs(self, on_step: Callable[[int, float], None] = lambda _step, _loss: None) -> Iterator[EpochRow]:
+        """Run what is left of the recipe, one row an epoch, until it ends or patience does.
+
+        Args:
+            on_step: told the step within the epoch and the running mean loss.
+        Raises:
+            DivergedError: the loss is not finite; the last checkpoint stands.
+        """
+        while self.progress.epoch < self.recipe.epochs:
+            if self.progress.epoch - self.progress.best_epoch >= self.recipe.patience_epochs:
+                return
+            started = time.perf_counter()
+            loss = self._fit_epoch(on_step)
+            yield self._finish_epoch(loss, started)
+
+    def _fit_epoch(self, on_step: Callable[[int, float], None]) -> float:
+        self.net.train()
+        order = torch.randperm(len(self.fit_crops), generator=self.generator)
+        total = 0.0
+        for step in range(self.steps_per_epoch):
+            rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
+            total += self._step(rows, self.progress.epoch * self.steps_per_epoch + step)
+            on_step(step, total / (step + 1))
+        return total / max(1, self.steps_per_epoch)
+
+    def _step(self, rows: Tensor, step: int) -> float:
+        recipe, objective = self.recipe, self.recipe.objective
+        label_N = self.fit_labels[rows]
+        target_NK = blend_targets(
+            label_N, self.fit_votes[rows], vote_weight=objective.vote_weight, smoothing=objective.smoothing
+        )
+        size_px = recipe.input_size_px(self.progress.epoch)
+        x_NCHW = augment(self.fit_crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
+        x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+            logits_NK, feat_ND = self.net(x_NCHW)
+        feat_ND = feat_ND.float()
+        loss = soft_cross_entropy(logits_NK, target_NK)
+        if objective.center_weight > 0:
+            loss = loss + objective.center_weight * self.center(feat_ND, label_N)
+            self.center.update(feat_ND, label_N)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DivergedError(f"loss is {value} at step {step}; the last checkpoint is {self.last}")
+        self._descend(loss, step)
+        return value
+
+    def _descend(self, loss: Tensor, step: int) -> None:
+        settings = self.recipe.optimisation
+        rate = rate_at(
+            step,
+            total_steps=self.recipe.epochs * self.steps_per_epoch,
+            warmup_steps=round(settings.warmup_epochs * self.steps_per_epoch),
+            settings=settings,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+        nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.average.update(self.net)
+
+    def _finish_epoch(self, loss: float, started: float) -> EpochRow:
+        size_px = self.recipe.input_size_px(self.progress.epoch)
+        logits_NK = torch.from_numpy(predict_logits(self.average.net, self.validation_crops, size_px=size_px))
+        accuracy = float((logits_NK.argmax(dim=1) == self.validation_labels).double().mean())
+        validation_loss = float(nn.functional.cross_entropy(logits_NK, self.validation_labels))
+        self.progress.epoch += 1
+        if accuracy > self.progress.best_accuracy:
+            self.progress.best_accuracy, self.progress.best_epoch = accuracy, self.progress.epoch
+            save_checkpoint(
+                self.folder / "best.pt",
+                {"recipe_sha256": self.recipe.sha256, "net": self.average.net.state_dict(), **asdict(self.progress)},
+            )
+        row = EpochRow(
+            epoch=self.progress.epoch,
+            input_size_px=size_px,
+            rate=self.optimizer.param_groups[0]["lr"],
+            loss=loss,
+            accuracy=accuracy,
+            validation_loss=validation_loss,
+            seconds=time.perf_counter() - started,
+        )
+        self._checkpoint()
+        with (self.folder / "history.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        return row
+
+    def _checkpoint(self) -> None:
+        state: dict[str, Any] = {
+            "recipe_sha256": self.recipe.sha256,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "center": self.center.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_rng": torch.get_rng_state(),
+            "progress": asdict(self.progress),
+        }
+        save_checkpoint(self.last, state)
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.last, recipe_sha256=self.recipe.sha256)
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.center.load_state_dict(state["center"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_rng"])
+        self.progress = Progress(**state["progress"])

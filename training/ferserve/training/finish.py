@@ -1,0 +1,94 @@
+"""What follows the last epoch: the best weights, their temperature and threshold, all chosen on validation."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from ferserve.training.calibrate import calibrated, fit_temperature, uncertainty_threshold
+from ferserve.training.checkpoint import load_checkpoint
+from ferserve.training.data.errors import DataError
+from ferserve.training.evaluate import Report, make_report, predict_logits
+from ferserve.training.models.mobilenet import MobileNetV1
+from ferserve.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """A run's `calibration.json`.
+
+    Attributes:
+        before, after: the validation split at temperature 1 and at the fitted one.
+        dropped: rows of Training that the run never saw, by reason.
+        data_sha256: of the faces that gradients came from.
+    """
+
+    epoch: int
+    temperature: float
+    uncertain_below: float
+    before: Report
+    after: Report
+    dropped: dict[str, int]
+    data_sha256: str
+
+    def write(self, folder: Path) -> None:
+        """Write `calibration.json` into a run's folder."""
+        (folder / "calibration.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read it back.
+
+        Raises:
+            DataError: the run is not finished.
+        """
+        path = folder / "calibration.json"
+        if not path.is_file():
+            raise DataError(
+                f"{folder} holds no finished run: expected {path.name}; `ferserve train` goes on from there"
+            )
+        return TypeAdapter(cls).validate_json(path.read_bytes())
+
+
+def load_best(folder: Path, recipe: Recipe) -> tuple[MobileNetV1, int]:
+    """The net with the averaged weights of the best epoch, in eval mode, and that epoch (from 1)."""
+    path = folder / "best.pt"
+    if not path.is_file():
+        raise DataError(f"{folder} holds no trained weights yet: expected {path.name}")
+    state = load_checkpoint(path, recipe_sha256=recipe.sha256)
+    net = MobileNetV1(in_channels=recipe.preprocess.channels)
+    net.load_state_dict(state["net"])
+    return net.eval(), int(state["best_epoch"])
+
+
+def calibrate_run(
+    folder: Path,
+    recipe: Recipe,
+    crops_NSSC: Tensor,
+    labels_N: NDArray[np.int64],
+    *,
+    dropped: dict[str, int],
+    data_sha256: str,
+) -> Calibration:
+    """Fit temperature and threshold on the validation split and write them down."""
+    net, epoch = load_best(folder, recipe)
+    logits_NK = predict_logits(net, crops_NSSC, size_px=recipe.final_size_px)
+    temperature = fit_temperature(logits_NK, labels_N)
+    scores_NK = calibrated(logits_NK, temperature)
+    threshold = uncertainty_threshold(scores_NK, labels_N)
+    calibration = Calibration(
+        epoch=epoch,
+        temperature=temperature,
+        uncertain_below=threshold,
+        before=make_report(calibrated(logits_NK, 1.0), labels_N),
+        after=make_report(scores_NK, labels_N, uncertain_below=threshold),
+        dropped=dropped,
+        data_sha256=data_sha256,
+    )
+    calibration.write(folder)
+    return calibration

@@ -1,0 +1,111 @@
+"""An archive against a labelled split, as serving would score it: its own ONNX graph on crops of the one pixel path."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ferserve.faces.index import open_archive
+from numpy.typing import NDArray
+
+from ferserve.faces.preprocess import PreprocessSpec
+from ferserve.faces.session import ScoringSession
+from ferserve.training.data.crops import make_crops
+from ferserve.training.data.errors import DataError
+from ferserve.training.data.fer2013 import FaceSet, ferplus_majority
+from ferserve.training.data.sources import read_source
+from ferserve.training.data.splits import duplicates_of
+from ferserve.training.evaluate import Report, make_report
+
+LabelKind = Literal["fer2013", "ferplus"]
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measurement:
+    """One archive on one split.
+
+    Attributes:
+        report: over the whole split, as the data set's protocol has it.
+        without_duplicates: the same without pictures that also stand in Training; None where there are none to compare.
+        dropped: faces of the split that the chosen labels leave out, by reason.
+        scores, labels: what the reports were computed from, shapes (N, 7) and (N,).
+    """
+
+    report: Report
+    without_duplicates: Report | None
+    dropped: dict[str, int]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole-split report's fields at the top, everything else beside them; ready for JSON."""
+        clean = self.without_duplicates
+        return asdict(self.report) | {
+            "without_duplicates": None if clean is None else asdict(clean),
+            "dropped": self.dropped,
+        }
+
+
+def score_faces(session: ScoringSession, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scores of crops (N, S, S, C), shape (N, 7)."""
+    parts = [session.score(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
+    return np.concatenate(parts)
+
+
+def measure(
+    session: ScoringSession,
+    faces: FaceSet,
+    *,
+    spec: PreprocessSpec,
+    uncertain_below: float,
+    train: FaceSet | None,
+    labels: LabelKind = "fer2013",
+) -> Measurement:
+    """Score every face of a split and compare with its labels.
+
+    Args:
+        train: Training, to find pictures of the split that stand in it too; None skips that.
+        labels: the data set's own, or FERPlus's majority.
+    Raises:
+        DataError: the labels leave no face.
+    """
+    dropped: dict[str, int] = {}
+    truth = faces.labels
+    if labels == "ferplus":
+        majority = ferplus_majority(faces.raw_votes)
+        faces, truth, dropped = faces.take(majority.rows), majority.labels, majority.dropped
+    if len(faces) == 0:
+        raise DataError(f"no face has a label of kind {labels}: dropped {dropped}")
+    scores = score_faces(session, make_crops(faces, spec))
+    clean: Report | None = None
+    if train is not None:
+        kept = ~duplicates_of(faces.images, train.images)
+        clean = make_report(scores[kept], truth[kept], uncertain_below=uncertain_below)
+    return Measurement(
+        report=make_report(scores, truth, uncertain_below=uncertain_below),
+        without_duplicates=clean,
+        dropped=dropped,
+        scores=scores,
+        labels=truth,
+    )
+
+
+def evaluate_archive(name_or_path: str, data: str, *, split: str, labels: LabelKind, threads: int) -> Measurement:
+    """Measure an archive on `NAME=DIR`: what `ferserve evaluate` does.
+
+    Raises:
+        ArchiveError: no such archive, or an altered one.
+        DataError: the data set has no such split.
+    """
+    archive = open_archive(name_or_path)
+    name, splits = read_source(data)
+    if split not in splits:
+        raise DataError(f"{name}: expected rows of split {split}, found splits {', '.join(splits)}")
+    return measure(
+        ScoringSession.from_archive(archive, threads=threads),
+        splits[split],
+        spec=archive.manifest.preprocess,
+        uncertain_below=archive.manifest.uncertain_below,
+        train=splits.get("train") if split != "train" else None,
+        labels=labels,
+    )

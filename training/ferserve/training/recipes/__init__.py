@@ -1,0 +1,9 @@
+"""Recipes: functions that return a full, frozen `Recipe`, by the name that `ferserve train` takes."""
+
+from collections.abc import Callable
+from typing import Final
+
+from ferserve.training.recipe import Recipe
+from ferserve.training.recipes.mobilenet import mobilenet
+
+RECIPES: Final[dict[str, Callable[[], Recipe]]] = {"mobilenet": mobilenet}
