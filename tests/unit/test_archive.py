@@ -7,7 +7,7 @@ import pytest
 
 from ferserve.faces.archive import MAX_UNPACKED_BYTES, read_archive, write_archive
 from ferserve.faces.errors import ArchiveError
-from ferserve.faces.index import Index
+from ferserve.faces.index import Index, open_archive
 from ferserve.faces.labels import LABELS
 from ferserve.faces.manifest import FORMAT, ArchiveManifest, DataSource
 from ferserve.faces.preprocess import PreprocessSpec
@@ -23,6 +23,7 @@ MANIFEST = ArchiveManifest(
     preprocess=SPEC,
     preprocess_sha256=SPEC.sha256,
     temperature=1.5,
+    class_bias=(0.0,) * 7,
     uncertain_below=0.4,
     recipe_sha256="0" * 64,
     data=(DataSource(name="noise", role="fit", sha256="", terms="none"),),
@@ -120,9 +121,16 @@ def test_other_content_is_refused(path, change, message):
         ("format", 2, "format: expected 1, got 2"),
         ("labels", ["happy"], "labels: expected angry"),
         ("temperature", 0, "temperature: expected more than 0"),
+        ("class_bias", [0.5], "class_bias: expected 7 numbers"),
         ("uncertain_below", 2, "uncertain_below: expected 0 to 1, got 2"),
         ("preprocess_sha256", "x", "preprocess_sha256: expected [0-9a-f]{64}"),
-        ("name", 7, "name has the wrong type int"),
+        ("name", 7, "name: expected str, got int"),
+        ("temperature", "1", "temperature: expected int or float, got str"),
+        ("format", True, "format: expected int, got bool"),
+        ("figures", {"accuracy": "high"}, "figures: accuracy: expected int or float, got str"),
+        ("members", {"model.onnx": 5}, r"members: model\.onnx: expected str, got int"),
+        ("class_bias", ["a"] * 7, "class_bias: expected int or float, got str"),
+        ("temperature", float("nan"), "expected JSON"),
         ("data", [{"name": "x"}], "data: expected the keys"),
         ("preprocess", {"size_px": 48}, "preprocess spec: expected keys"),
         ("preprocess", {**json.loads(MANIFEST.to_json())["preprocess"], "channels": 2}, "channels must be 1 or 3"),
@@ -193,3 +201,26 @@ def test_a_broken_index_is_named(tmp_path, text):
         (tmp_path / "index.json").write_text(text)
     with pytest.raises(ArchiveError, match=r"index\.json"):
         Index.read(tmp_path)
+
+
+def test_a_path_of_ones_own_needs_no_shipped_archives(path):
+    archive = open_archive(str(path))
+    assert archive.path == path
+    with pytest.raises(ArchiveError, match="the file was altered"):
+        open_archive(str(path), sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"card.md": b"# card"}, "expected the members"),
+        (MEMBERS | {"ferserve.json": b"{}"}, r"other than its manifests.*got ferserve\.json"),
+        (MEMBERS | {"a.py": b"", "b.py": b""}, r"one handler at most, got a\.py, b\.py"),
+    ],
+)
+def test_what_could_not_be_read_back_replaces_nothing(path, members, message):
+    before = path.read_bytes()
+    with pytest.raises(ArchiveError, match=message):
+        write_archive(path, MANIFEST, members)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]

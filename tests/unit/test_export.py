@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ferserve.faces.session import ScoringSession
+from ferserve.training.calibrate import Scaling
 from ferserve.training.export import ScoringGraph, export_onnx, export_program, round_weights
 from ferserve.training.models.mobilenet import MobileNetV1
 
@@ -22,7 +23,7 @@ def graph():
     # Untrained nets answer evenly whatever they see; a large head makes scores differ.
     with torch.no_grad():
         net.classifier.weight.mul_(256)
-    return ScoringGraph(net, size_px=64, temperature=1.5).eval()
+    return ScoringGraph(net, size_px=64, scaling=Scaling(temperature=1.5, bias=(0.5, 0, 0, 0, -0.5, 0, 0))).eval()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ferserve.training.calibrate import MIN_COVERAGE, calibrated, fit_temperature, uncertainty_threshold
+from ferserve.training.calibrate import MIN_COVERAGE, Scaling, fit_scaling, identity_scaling, uncertainty_threshold
 from ferserve.training.evaluate import (
     brier_score,
     confusion_matrix,
@@ -43,13 +43,21 @@ def test_confusion_rows_are_the_truth():
     assert matrix.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
 
 
-def test_temperature_undoes_a_known_scale():
+def test_scaling_undoes_a_known_scale_and_shift():
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4000, 7)) * 2
-    cumulated = calibrated(logits, 1.0).cumsum(axis=1)
-    labels = (rng.random((4000, 1)) > cumulated).sum(axis=1).clip(max=6)
-    assert fit_temperature(3.0 * logits, labels) == pytest.approx(3.0, rel=0.08)
-    assert calibrated(logits, 0.7).sum(axis=1) == pytest.approx(np.ones(4000))
+    truth = rng.normal(size=(8000, 7)) * 2
+    cumulated = identity_scaling(7).scores(truth).cumsum(axis=1)
+    labels = (rng.random((8000, 1)) > cumulated).sum(axis=1).clip(max=6)
+    shift = np.array([0.9, 0, 0, 0, 0, -0.9, 0])
+    scaling = fit_scaling(3.0 * (truth + shift), labels)
+    assert scaling.temperature == pytest.approx(3.0, rel=0.08)
+    assert np.array(scaling.bias) - np.mean(scaling.bias) == pytest.approx(-shift, abs=0.2)
+    assert scaling.scores(truth).sum(axis=1) == pytest.approx(np.ones(8000))
+
+
+def test_scaling_by_hand():
+    scores = Scaling(temperature=2.0, bias=(0.0, np.log(3.0))).scores(np.array([[2.0, 2.0]]))
+    assert scores[0] == pytest.approx([0.25, 0.75])
 
 
 def test_threshold_reaches_the_target_where_it_can():

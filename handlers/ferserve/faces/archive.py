@@ -6,6 +6,7 @@ TorchServe `model.pt2` and a handler file. Serving reads the ONNX alone; nothing
 
 import hashlib
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -73,8 +74,11 @@ def read_archive(path: Path, *, expected_sha256: str | None = None) -> Archive:
     """
     if not path.is_file():
         raise ArchiveError(f"{path}: expected an archive with SHA-256 {expected_sha256 or '(any)'}, found no file")
-    with path.open("rb") as raw:
-        sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+    try:
+        with path.open("rb") as raw:
+            sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+    except OSError as error:
+        raise ArchiveError(f"{path}: expected an archive that can be read: {error.strerror}") from error
     if expected_sha256 is not None and sha256 != expected_sha256.lower():
         raise ArchiveError(f"{path}: expected SHA-256 {expected_sha256.lower()}, got {sha256}: the file was altered")
     with _opened(path) as file:
@@ -96,7 +100,14 @@ def write_archive(path: Path, manifest: ArchiveManifest, members: Mapping[str, b
     Args:
         manifest: its `members` are filled in here.
         members: `model.onnx` and `card.md` at least; `model.pt2` and one handler `*.py` make it one for TorchServe.
+    Raises:
+        ArchiveError: a member is missing, is written here anyway, or is a second handler.
     """
+    reserved = {MANIFEST, MAR_MANIFEST} & set(members)
+    handlers = [name for name in members if name.endswith(".py")]
+    if reserved or len(handlers) > 1:
+        wrong = ", ".join(sorted(reserved) or sorted(handlers))
+        raise ArchiveError(f"{path}: expected members other than its manifests, with one handler at most, got {wrong}")
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(members.items())}
     manifest = replace(manifest, members=hashes)
     content = {
@@ -105,14 +116,19 @@ def write_archive(path: Path, manifest: ArchiveManifest, members: Mapping[str, b
         **dict(sorted(members.items())),
     }
     temporary = path.with_name(path.name + ".partial")
-    with zipfile.ZipFile(temporary, "w") as file:
-        for name, data in content.items():
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            file.writestr(info, data, compresslevel=9)
-    temporary.replace(path)
-    return read_archive(path)
+    try:
+        with zipfile.ZipFile(temporary, "w") as file:
+            for name, data in content.items():
+                info = zipfile.ZipInfo(name, _EPOCH)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                info.external_attr = 0o644 << 16
+                file.writestr(info, data, compresslevel=9)
+        # What cannot be read back must not stand in the place of an archive that can.
+        written = read_archive(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return replace(written, path=path)
 
 
 def _mar_manifest(manifest: ArchiveManifest) -> str:
@@ -120,16 +136,16 @@ def _mar_manifest(manifest: ArchiveManifest) -> str:
     model = {"modelName": manifest.name, "modelVersion": manifest.version}
     if PROGRAM in manifest.members:
         model["serializedFile"] = PROGRAM
-    handlers = [name for name in manifest.members if name.endswith(".py")]
-    if handlers:
-        model["handler"] = handlers[0]
+    for name in manifest.members:
+        if name.endswith(".py"):
+            model["handler"] = name
     return json.dumps({"runtime": "python", "model": model, "archiverVersion": "0.12.0"}, indent=2) + "\n"
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, struct.error, NotImplementedError) as error:
         raise ArchiveError(f"{path}: expected a .mar (zip) file, got something else") from error
 
 
@@ -159,5 +175,5 @@ def _member(file: zipfile.ZipFile, path: Path, name: str) -> bytes:
         return file.read(name)
     except KeyError as error:
         raise ArchiveError(f"{path}: expected a member {name}, has {', '.join(sorted(file.namelist()))}") from error
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise ArchiveError(f"{path}: member {name} cannot be unpacked: the file was altered") from error

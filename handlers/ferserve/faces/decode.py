@@ -1,41 +1,58 @@
-"""From bytes to RGB pixels, upright; every limit holds before a pixel exists (see docs/adr/0002-decoders.md)."""
+"""From bytes to RGB pixels, upright; every limit holds before a pixel exists (see docs/adr/0002-decoders.md).
+
+Pillow's plug-ins are called by class and not through `Image.open`: its guard against huge pictures is one setting for
+the whole process and warns, where here each call brings its own limits.
+"""
 
 import io
+import warnings
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import cv2
 import numpy as np
 import simplejpeg
-from PIL import (  # a plug-in registers its format by being imported; no other format is ever looked at
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
 from PIL import Image as PillowImage
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from ferserve.faces.errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaError
+from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError, UnsupportedMediaError
+from ferserve.faces.media import announced_size, media_kind
 from ferserve.faces.types import Image
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
-"""Pillow's names of what is read."""
-FORMATS_TEXT: Final = "JPEG, PNG, WebP, BMP, TIFF or GIF"
-_MAGIC: Final = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"BM", b"II*\x00", b"MM\x00*", b"GIF8")
-"""How the formats above begin; anything else is another kind of file."""
-_UPSIDE: Final = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a.swapaxes(0, 1)[::-1],
+MAX_PILLOW_PIXELS: Final = 1024**3 // 4 // 3
+"""Pillow warns inside some plug-ins beyond this (89 million); what it decodes is refused there at the latest."""
+MAX_JPEG_SCANS: Final = 100
+"""Encoders write about ten. Each costs a pass over all pixels for next to no bytes, so thousands would be an attack."""
+HARMLESS: Final = (
+    "extraneous bytes before marker",
+    "unknown JFIF revision",
+    "Unknown Adobe color transform",
+    "bad ICC marker",
+    "Invalid SOS parameters",
+)
+"""What libjpeg warns of although every pixel is there (Pillow then decodes); any other warning: pixels were made up."""
+
+_PLUGINS: Final[dict[str, type[ImageFile]]] = {
+    "JPEG": JpegImageFile,  # an MPO too: a JPEG with further pictures behind it, as some phones write
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "GIF": GifImageFile,
 }
-"""What undoes each EXIF orientation but 1, on arrays (H, W, 3)."""
-_ORIENTATION_TAG: Final = 0x0112
+_TURN: Final = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_FLIP: Final = {2: 1, 4: 0}
+_TRANSPOSED: Final = (5, 7)
+_ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 322, 323
+
+# Pillow warns of odd metadata (EXIF, TIFF, APNG) that changes no pixel. Appended: an application's own filters win.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +61,8 @@ class DecodeLimits:
 
     Attributes:
         max_image_bytes: of the encoded picture.
-        max_image_pixels: width times height that the header announces.
+        max_image_pixels: width times height that the header announces; formats other than JPEG end at
+            `MAX_PILLOW_PIXELS` anyway.
     """
 
     max_image_bytes: int = 20 * 2**20
@@ -62,7 +80,7 @@ class DecodedImage:
 
     Attributes:
         pixels: RGB uint8, shape (H, W, 3), upright, contiguous.
-        scale: H over the original's height: 1, or less where a JPEG was decoded at a reduced scale.
+        scale: its longer side over the original's: 1, or less where a JPEG was decoded at a reduced scale.
         width_px, height_px: of the original after its EXIF rotation.
         format: `JPEG`, `PNG`, `WEBP`, `BMP`, `TIFF` or `GIF`.
     """
@@ -85,106 +103,130 @@ def decode(data: bytes, limits: DecodeLimits, *, min_side_px: int | None = None)
         min_side_px: a JPEG may be decoded smaller, as long as its longer side keeps this many pixels; None keeps all.
     Raises:
         ImageTooLargeError: over a limit, by the length of `data` or by what the header announces.
-        UnsupportedMediaError: not one of the formats.
+        UnsupportedMediaError: not one of the formats, or pixels that have no agreed range (32 bits, CIELAB).
         InvalidImageError: one of the formats, but undecodable, truncated or of zero size.
     """
     if len(data) > limits.max_image_bytes:
         raise ImageTooLargeError(f"expected at most {limits.max_image_bytes} bytes, got {len(data)}")
     if not data:
         raise InvalidImageError("expected an encoded picture, got 0 bytes")
-    with _opened(data) as picture:
-        width, height = picture.size
-        _check_pixels(width, height, limits)
-        orientation = _orientation(picture)
-        # An MPO is a JPEG with further pictures behind it, as some phones write.
-        kind = {"MPO": "JPEG", "DIB": "BMP"}.get(picture.format or "", picture.format or "")
-        pixels = _jpeg(data, (width, height), min_side_px) if kind == "JPEG" and picture.mode in ("RGB", "L") else None
+    kind = media_kind(data)
+    try:
+        return _decode(kind, data, limits, min_side_px)
+    except FerserveError:
+        raise
+    except PillowImage.DecompressionBombError as error:
+        raise ImageTooLargeError("expected fewer pixels than the picture announces") from error
+    # Pillow's plug-ins raise SyntaxError, struct.error, zlib.error, OSError, ValueError and more on broken files;
+    # MemoryError too: a header that lies is no fault of the server.
+    except Exception as error:
+        raise InvalidImageError(f"expected a whole {kind} picture, got a truncated or damaged one") from error
+
+
+def _decode(kind: str, data: bytes, limits: DecodeLimits, min_side_px: int | None) -> DecodedImage:
+    max_pixels = limits.max_image_pixels if kind == "JPEG" else min(limits.max_image_pixels, MAX_PILLOW_PIXELS)
+    early = announced_size(kind, data)
+    if early is not None:
+        _check_pixels(early, max_pixels)
+    with _PLUGINS[kind](io.BytesIO(data)) as picture:
+        _check_pixels(picture.size, max_pixels)
+        pixels = None
+        if isinstance(picture, JpegImageFile):
+            pixels = _by_libjpeg(data, picture, min_side_px)
+        elif isinstance(picture, TiffImageFile):
+            _check_tiles(picture, max_pixels)
+        size = picture.size
         if pixels is None:
             pixels = _by_pillow(picture)
-    if not pixels.size:
-        raise InvalidImageError(f"expected at least 1 x 1 pixel, got {width} x {height}")
-    scale = pixels.shape[0] / height
-    if orientation in _UPSIDE:
-        pixels = _UPSIDE[orientation](pixels)
-    if orientation >= 5:  # these four swap the axes
-        width, height = height, width
-    return DecodedImage(pixels=np.ascontiguousarray(pixels), scale=scale, width_px=width, height_px=height, format=kind)
+            size = (pixels.shape[1], pixels.shape[0])
+        # Pillow turns a TIFF upright by itself as it loads.
+        orientation = 1 if kind == "TIFF" else _orientation(picture)
+    scale = max(pixels.shape) / max(size)
+    pixels, turned = _upright(pixels, orientation)
+    width, height = size[::-1] if turned else size
+    return DecodedImage(pixels=pixels, scale=scale, width_px=width, height_px=height, format=kind)
 
 
-def _check_pixels(width: int, height: int, limits: DecodeLimits) -> None:
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if width < 1 or height < 1:
         raise InvalidImageError(f"expected at least 1 x 1 pixel, got {width} x {height}")
-    if width * height > limits.max_image_pixels:
-        raise ImageTooLargeError(f"expected at most {limits.max_image_pixels} pixels, got {width} x {height}")
+    if width * height > max_pixels:
+        raise ImageTooLargeError(f"expected at most {max_pixels} pixels, got {width} x {height}")
 
 
-def _orientation(picture: PillowImage.Image) -> int:
-    """The EXIF orientation, 1 to 8; damaged EXIF turns nothing and fails nothing."""
-    try:
-        value = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 -- as in _opened; the picture itself may still be whole
-        return 1
-    return value if isinstance(value, int) else 1
+def _check_tiles(picture: TiffImageFile, max_pixels: int) -> None:
+    """A small TIFF may announce huge tiles, which are decoded whole."""
+    tags: Any = picture.tag_v2
+    if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > max_pixels:
+        raise ImageTooLargeError(f"expected tiles of at most {max_pixels} pixels")
 
 
-def _jpeg(data: bytes, size: tuple[int, int], min_side_px: int | None) -> Image | None:
+def _by_libjpeg(data: bytes, picture: JpegImageFile, min_side_px: int | None) -> Image | None:
     """A plain JPEG by libjpeg-turbo, at a reduced scale if that keeps `min_side_px`; None leaves it to Pillow.
 
     Raises:
         InvalidImageError: truncated or damaged.
     """
-    wanted = [0, 0] if min_side_px is None else [min_side_px * side // max(size) for side in size]
+    if "progressive" in picture.info and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise InvalidImageError(f"expected a JPEG of at most {MAX_JPEG_SCANS} scans, got more")
     try:
-        pixels = simplejpeg.decode_jpeg(
-            data,
-            colorspace="RGB",
-            min_width=wanted[0],
-            min_height=wanted[1],
-            # Between full and half size the decoder is slower than at full.
-            min_factor=1 if min_side_px is None else 2,
-        )
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError:  # a subsampling that TurboJPEG has no name for, or no JPEG at all: Pillow will tell
+        return None
+    if colours in ("CMYK", "YCCK"):
+        return None
+    if (width, height) != picture.size:  # the limits were checked against one of the two only
+        raise InvalidImageError("expected a JPEG with one size, got two headers that contradict each other")
+    options: dict[str, Any] = {"colorspace": "RGB"}
+    if min_side_px is not None:
+        longer = max(width, height)
+        # Between full and half size the decoder is slower than at full.
+        options |= {
+            "min_width": min_side_px * width // longer,
+            "min_height": min_side_px * height // longer,
+            "min_factor": 2,
+        }
+    try:
+        pixels = simplejpeg.decode_jpeg(data, **options)
     except ValueError as error:
-        text = str(error)
-        if "extraneous bytes" in text or "colorspace" in text.lower():
-            return None  # a whole picture with something harmless or rare in it
-        raise InvalidImageError("the JPEG is truncated or damaged") from error
+        if any(warning in str(error) for warning in HARMLESS):
+            return None
+        raise
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def _by_pillow(picture: PillowImage.Image) -> Image:
-    """The first frame as RGB by Pillow, whose decoders raise where a file is broken.
-
-    Raises:
-        InvalidImageError: truncated or damaged.
-    """
-    try:
-        picture.load()
-        return np.asarray(_to_rgb(picture), dtype=np.uint8)
-    except Exception as error:  # as in _opened; MemoryError too: a lying header is no fault of the server
-        raise InvalidImageError(f"the {picture.format} picture is truncated or damaged") from error
-
-
-def _to_rgb(picture: PillowImage.Image) -> PillowImage.Image:
+def _by_pillow(picture: ImageFile) -> Image:
+    """The first frame as RGB by Pillow, whose decoders raise where a file is broken."""
+    if picture.mode in ("I", "F", "LAB"):
+        raise UnsupportedMediaError(f"expected RGB, grey, palette or CMYK pixels, got mode {picture.mode}")
+    picture.load()
     if picture.mode.startswith("I;16"):
-        high = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
-        return PillowImage.fromarray(high).convert("RGB")
-    if picture.mode in ("I", "F"):
-        raise ValueError("32-bit pixels have no agreed range")
+        grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
         white = PillowImage.new("RGBA", picture.size, "white")
-        return PillowImage.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    return picture.convert("RGB")
+        return np.array(PillowImage.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), dtype=np.uint8)
+    return np.array(picture.convert("RGB"), dtype=np.uint8)
 
 
-def _opened(data: bytes) -> PillowImage.Image:
-    """A picture of which only the header was read."""
-    if not data.startswith(_MAGIC):
-        raise UnsupportedMediaError(f"expected {FORMATS_TEXT}, got something else")
+def _orientation(picture: ImageFile) -> int:
+    """The EXIF orientation, 1 to 8; damaged EXIF turns nothing and fails nothing."""
     try:
-        return PillowImage.open(io.BytesIO(data), formats=FORMATS)
-    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
-        raise ImageTooLargeError("expected fewer pixels than the header announces") from error
-    except UnidentifiedImageError as error:
-        raise InvalidImageError(f"expected a whole {FORMATS_TEXT} file, its header cannot be read") from error
-    except Exception as error:  # Pillow's plug-ins raise struct.error, ValueError, SyntaxError and more on broken files
-        raise InvalidImageError("the picture's header is damaged") from error
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 -- as in decode(); the picture itself is whole
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _upright(pixels: Image, orientation: int) -> tuple[Image, bool]:
+    """Undo an EXIF orientation (OpenCV turns eight times as fast as numpy); says too whether the axes swapped."""
+    out: Any = pixels
+    if orientation in _TRANSPOSED:
+        out = cv2.transpose(out)
+    if orientation in _TURN:
+        out = cv2.rotate(out, _TURN[orientation])
+    if orientation in _FLIP:
+        out = cv2.flip(out, _FLIP[orientation])
+    upright: Image = np.ascontiguousarray(out, dtype=np.uint8)
+    return upright, 5 <= orientation <= 8

@@ -54,7 +54,9 @@ class Index:
             }
             index = cls(default=value["default"], archives=archives)
         except FileNotFoundError as error:
-            raise ArchiveError(f"{path}: expected the index of shipped archives, found none") from error
+            raise ArchiveError(
+                f"{path}: expected the index of shipped archives, found none: name a .mar file by its path"
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveError(f"{path}: expected {{default, archives: {{name: {{file, sha256}}}}}}") from error
         if index.default not in index.archives:
@@ -99,5 +101,8 @@ def open_archive(name_or_path: str, *, sha256: str | None = None) -> Archive:
     Raises:
         ArchiveError: see `Index.find` and `read_archive`.
     """
+    given = Path(name_or_path)
+    if given.suffix == ".mar" and given.is_file():  # a file of one's own needs no shipped ones
+        return read_archive(given, expected_sha256=sha256)
     path, expected = shipped_index().find(name_or_path)
     return read_archive(path, expected_sha256=sha256 or expected)

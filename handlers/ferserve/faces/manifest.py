@@ -38,7 +38,8 @@ class ArchiveManifest:
         paper: the publication that the architecture follows.
         labels: class names in score order; always `LABELS`.
         preprocess, preprocess_sha256: how crops are made, and the hash of that.
-        temperature: already inside the graphs; here to be shown.
+        temperature, class_bias: the calibration, softmax(logits / temperature + class_bias); already inside the
+            graphs, here to be shown.
         uncertain_below: top scores below this make a face `uncertain`, 0 to 1.
         recipe_sha256: of the training recipe, 64 hex digits.
         figures: measured figures, name to value.
@@ -54,6 +55,7 @@ class ArchiveManifest:
     preprocess: PreprocessSpec
     preprocess_sha256: str
     temperature: float
+    class_bias: tuple[float, ...]
     uncertain_below: float
     recipe_sha256: str
     data: tuple[DataSource, ...]
@@ -66,11 +68,12 @@ class ArchiveManifest:
         _expect(self.preprocess_sha256 == self.preprocess.sha256, "preprocess_sha256",
                 f"{self.preprocess.sha256} as this version makes pixels", self.preprocess_sha256)  # fmt: skip
         _expect(self.temperature > 0, "temperature", "more than 0", self.temperature)
+        _expect(len(self.class_bias) == len(LABELS), "class_bias", f"{len(LABELS)} numbers", self.class_bias)
         _expect(0 <= self.uncertain_below <= 1, "uncertain_below", "0 to 1", self.uncertain_below)
 
     def to_json(self) -> str:
         """The text of `ferserve.json`; equal manifests give equal text."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -80,21 +83,28 @@ class ArchiveManifest:
             ArchiveError: no JSON, an unknown or missing key, a wrong type or value; names what was expected.
         """
         try:
-            value = json.loads(text)
-        except ValueError as error:
+            value = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise ArchiveError("ferserve.json: expected JSON, got something else") from error
         values = _typed(value, {f.name: _JSON_TYPES[f.name] for f in fields(cls)}, "ferserve.json")
+        for key, kind in (("figures", _NUMBER), ("members", str)):
+            for name, entry in values[key].items():
+                _check_type(entry, kind, f"ferserve.json: {key}: {name}")
+        for entry in values["class_bias"]:
+            _check_type(entry, _NUMBER, "ferserve.json: class_bias")
         sources = (_typed(entry, dict.fromkeys(_SOURCE_KEYS, str), "ferserve.json: data") for entry in values["data"])
         return cls(
             **values
             | {
                 "labels": tuple(values["labels"]),
+                "class_bias": tuple(values["class_bias"]),
                 "preprocess": PreprocessSpec.from_json(values["preprocess"]),
                 "data": tuple(DataSource(**entry) for entry in sources),
             }
         )
 
 
+_NUMBER = (int, float)
 _SOURCE_KEYS = ("name", "role", "sha256", "terms")
 _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "format": int,
@@ -105,8 +115,9 @@ _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "labels": list,
     "preprocess": dict,
     "preprocess_sha256": str,
-    "temperature": (int, float),
-    "uncertain_below": (int, float),
+    "temperature": _NUMBER,
+    "class_bias": list,
+    "uncertain_below": _NUMBER,
     "recipe_sha256": str,
     "data": list,
     "figures": dict,
@@ -120,9 +131,19 @@ def _typed(value: Any, types: Mapping[str, type | tuple[type, ...]], where: str)
         got = sorted(value) if isinstance(value, dict) else type(value).__name__
         raise ArchiveError(f"{where}: expected the keys {sorted(types)}, got {got}")
     for key, kind in types.items():
-        if not isinstance(value[key], kind):
-            raise ArchiveError(f"{where}: {key} has the wrong type {type(value[key]).__name__}")
+        _check_type(value[key], kind, f"{where}: {key}")
     return value
+
+
+def _check_type(value: Any, kind: type | tuple[type, ...], where: str) -> None:
+    # To Python True is an int; in JSON it is no number.
+    if isinstance(value, bool) or not isinstance(value, kind):
+        expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise ArchiveError(f"{where}: expected {expected}, got {type(value).__name__}")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _expect(condition: bool, key: str, expected: str, got: object) -> None:  # noqa: FBT001 -- reads as a sentence

@@ -28,11 +28,14 @@ def _input_line(recipe: Recipe) -> str:
 
 
 def _calibration_line(calibration: Calibration) -> str:
+    scaling, before, after = calibration.scaling, calibration.before, calibration.after
+    bias = ", ".join(f"{label} {value:+.2f}" for label, value in zip(LABELS, scaling.bias, strict=True))
     return (
-        f"Temperature {calibration.temperature:.4f}, fitted on {calibration.after.faces} faces cut from Training that "
-        f"no gradient saw; there the expected calibration error went from {_percent(calibration.before.ece)} to "
-        f"{_percent(calibration.after.ece)}. A face is `uncertain` below a top score of "
-        f"{calibration.uncertain_below:.3f}."
+        f"Temperature {scaling.temperature:.4f} and one bias a class ({bias}; Alexandari et al. 2020), fitted on "
+        f"{after.faces} faces cut from Training that no gradient saw. There accuracy went from "
+        f"{_percent(before.accuracy.value)} to {_percent(after.accuracy.value)}, the expected calibration error from "
+        f"{_percent(before.ece)} to {_percent(after.ece)} and the Brier score from {before.brier:.4f} to "
+        f"{after.brier:.4f}. A face is `uncertain` below a top score of {calibration.uncertain_below:.3f}."
     )
 
 

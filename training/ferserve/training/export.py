@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ferserve.training.calibrate import Scaling
 from ferserve.training.crops import to_input
 
 MAX_BATCH = 1024
@@ -23,22 +24,25 @@ _EXAMPLE_BATCH = 2
 
 
 class ScoringGraph(nn.Module):
-    """Net, input scaling, temperature and softmax in one module.
+    """Net, input range, calibration and softmax in one module.
 
     Args:
         size_px: side that crops are enlarged to before the net.
-        temperature: see `calibrate.fit_temperature`.
+        scaling: see `calibrate.fit_scaling`.
     """
 
-    def __init__(self, net: nn.Module, *, size_px: int, temperature: float) -> None:
+    bias_K: Tensor
+
+    def __init__(self, net: nn.Module, *, size_px: int, scaling: Scaling) -> None:
         super().__init__()
         self.net = net
-        self.size_px, self.temperature = size_px, temperature
+        self.size_px, self.temperature = size_px, scaling.temperature
+        self.register_buffer("bias_K", torch.tensor(scaling.bias))
 
     def forward(self, crops: Tensor) -> Tensor:
         """uint8 crops (N, S, S, C) to float32 scores (N, K), rows sum to 1."""
         logits_NK, _ = self.net(to_input(crops, size_px=self.size_px))
-        return torch.softmax(logits_NK / self.temperature, dim=1)
+        return torch.softmax(logits_NK / self.temperature + self.bias_K, dim=1)
 
 
 @torch.no_grad()

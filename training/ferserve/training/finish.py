@@ -1,4 +1,4 @@
-"""What follows the last epoch: the best weights, their temperature and threshold, all chosen on validation."""
+"""What follows the last epoch: the best weights, their scaling and threshold, all chosen on validation."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from ferserve.training.calibrate import calibrated, fit_temperature, uncertainty_threshold
+from ferserve.training.calibrate import Scaling, fit_scaling, identity_scaling, uncertainty_threshold
 from ferserve.training.checkpoint import load_checkpoint
 from ferserve.training.data.errors import DataError
 from ferserve.training.evaluate import Report, make_report, predict_logits
@@ -23,13 +23,13 @@ class Calibration:
     """A run's `calibration.json`.
 
     Attributes:
-        before, after: the validation split at temperature 1 and at the fitted one.
+        before, after: the validation split as the net scores it and as it is scaled.
         dropped: rows of Training that the run never saw, by reason.
         data_sha256: of the faces that gradients came from.
     """
 
     epoch: int
-    temperature: float
+    scaling: Scaling
     uncertain_below: float
     before: Report
     after: Report
@@ -75,17 +75,17 @@ def calibrate_run(
     dropped: dict[str, int],
     data_sha256: str,
 ) -> Calibration:
-    """Fit temperature and threshold on the validation split and write them down."""
+    """Fit scaling and threshold on the validation split and write them down."""
     net, epoch = load_best(folder, recipe)
     logits_NK = predict_logits(net, crops_NSSC, size_px=recipe.final_size_px)
-    temperature = fit_temperature(logits_NK, labels_N)
-    scores_NK = calibrated(logits_NK, temperature)
+    scaling = fit_scaling(logits_NK, labels_N)
+    scores_NK = scaling.scores(logits_NK)
     threshold = uncertainty_threshold(scores_NK, labels_N)
     calibration = Calibration(
         epoch=epoch,
-        temperature=temperature,
+        scaling=scaling,
         uncertain_below=threshold,
-        before=make_report(calibrated(logits_NK, 1.0), labels_N),
+        before=make_report(identity_scaling(logits_NK.shape[1]).scores(logits_NK), labels_N),
         after=make_report(scores_NK, labels_N, uncertain_below=threshold),
         dropped=dropped,
         data_sha256=data_sha256,

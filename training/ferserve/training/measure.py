@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from ferserve.faces.index import open_archive
 from numpy.typing import NDArray
 
+from ferserve.faces.index import open_archive
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.session import ScoringSession
 from ferserve.training.data.crops import make_crops

@@ -51,13 +51,13 @@ def pack_run(folder: Path, data: str, *, out: Path, threads: int) -> Archive:
     net, _ = load_best(folder, recipe)
     net.fold_norms()
     round_weights(net)
-    graph = ScoringGraph(net, size_px=recipe.final_size_px, temperature=calibration.temperature).eval()
+    graph = ScoringGraph(net, size_px=recipe.final_size_px, scaling=calibration.scaling).eval()
     spec = recipe.preprocess
     shape = (spec.size_px, spec.size_px, spec.channels)
     onnx, program = export_onnx(graph, crop_shape=shape), export_program(graph, crop_shape=shape)
     session = ScoringSession(onnx, crop_shape=shape, threads=threads)
     public = splits["public"]
-    check_parity(graph, program, session, make_crops(public.take(np.arange(PARITY_FACES)), spec))
+    check_parity(graph, program, session, make_crops(public.take(np.arange(min(PARITY_FACES, len(public)))), spec))
     measured = measure(session, public, spec=spec, uncertain_below=calibration.uncertain_below, train=splits["train"])
     plot_confusion(measured.report, folder / "confusion.png", title=f"{recipe.name} on PublicTest")
     plot_reliability(measured.scores, measured.labels, folder / "reliability.png")
@@ -96,7 +96,8 @@ def _manifest(
         labels=LABELS,
         preprocess=recipe.preprocess,
         preprocess_sha256=recipe.preprocess.sha256,
-        temperature=calibration.temperature,
+        temperature=calibration.scaling.temperature,
+        class_bias=calibration.scaling.bias,
         uncertain_below=calibration.uncertain_below,
         recipe_sha256=recipe.sha256,
         data=data,

@@ -36,6 +36,6 @@ def train(
     accuracy = calibration.after.accuracy
     console.print(
         f"best epoch {calibration.epoch}: validation {100 * accuracy.value:.2f} % "
-        f"({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}), temperature {calibration.temperature:.3f}"
+        f"({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}), temperature {calibration.scaling.temperature:.3f}"
     )
     console.print(f"next: ferserve archive {out} --data {data} --out {recipe}.mar", markup=False)

@@ -1,0 +1,106 @@
+"""From a data set's folder to a measured archive, as `ferserve train`, `archive` and `evaluate` do it, in small."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.progress import Progress
+
+from ferserve.faces.archive import read_archive
+from ferserve.faces.errors import ArchiveError
+from ferserve.training.data.errors import DataError
+from ferserve.training.finish import Calibration
+from ferserve.training.measure import evaluate_archive
+from ferserve.training.pack import pack_run
+from ferserve.training.recipe import Phase
+from ferserve.training.runs import find_recipe, read_history, train_run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """FER-2013's layout with 120 made-up faces: dark ones are angry, bright ones happy. One test face leaks."""
+    folder = tmp_path_factory.mktemp("fer2013")
+    rng = np.random.default_rng(0)
+
+    def row(usage):
+        label = int(rng.integers(0, 2)) * 3
+        return label, " ".join(map(str, rng.integers(0, 60, 2304) + 60 * label)), usage
+
+    rows = [row("Training") for _ in range(96)] + [row("PublicTest") for _ in range(24)]
+    rows.append((rows[-1][0], rows[-1][1], "Training"))
+    with (folder / "fer2013.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["emotion", "pixels", "Usage"])
+        writer.writerows(rows)
+    with (folder / "fer2013new.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Usage", "Image name", *"abcdefghij"])
+        # Two of three voters say happy where the label does.
+        votes = {0: [0, 1, 0, 0, 2, 0, 0, 0, 0, 0], 3: [1, 2, 0, 0, 0, 0, 0, 0, 0, 0]}
+        writer.writerows([usage, "x", *votes[label]] for label, _, usage in rows)
+    return f"fer2013={folder}"
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    full = find_recipe("mobilenet", seed=7)
+    return replace(
+        full, start="random", phases=(Phase(epochs=2, input_size_px=48),), batch_size=16, precision="fp32",
+        optimisation=replace(full.optimisation, ema_decay=0.0),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(data, recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    with Progress(disable=True) as progress:
+        train_run(recipe, data, folder=folder, start_weights=None, threads=1, progress=progress)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(run, data):
+    return pack_run(run, data, out=run / "made.mar", threads=1)
+
+
+def test_a_run_leaves_what_it_promises(run):
+    names = {path.name for path in run.iterdir()}
+    assert {"recipe.json", "history.jsonl", "curves.png", "last.pt", "best.pt", "calibration.json"} <= names
+    assert [row.epoch for row in read_history(run)] == [1, 2]
+    assert Calibration.read(run).dropped == {"duplicate_of_test": 1, "not_a_face": 0}
+
+
+def test_the_archive_is_whole_and_says_what_was_measured(archive, run):
+    read = read_archive(archive.path, expected_sha256=archive.sha256)
+    assert set(read.manifest.members) == {"model.onnx", "model.pt2", "card.md"}
+    assert read.manifest.temperature == Calibration.read(run).scaling.temperature
+    accuracy = read.manifest.figures["fer2013_public_accuracy"]
+    assert f"{100 * accuracy:.2f} %" in read.card()
+    assert "VGGFace2" not in read.card()
+    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_repeats_the_archives_own_figure(archive, data):
+    measured = evaluate_archive(str(archive.path), data, split="public", labels="fer2013", threads=1)
+    values = json.loads(json.dumps(measured.to_dict()))
+    assert values["accuracy"]["value"] == pytest.approx(archive.manifest.figures["fer2013_public_accuracy"], abs=1e-6)
+    assert values["faces"] == 24
+    assert values["without_duplicates"]["faces"] == 23
+    assert set(values) >= {"accuracy", "ece", "per_class", "confusion"}
+    votes = evaluate_archive(str(archive.path), data, split="public", labels="ferplus", threads=1)
+    assert votes.report.faces == 24
+    assert votes.report.accuracy.value == values["accuracy"]["value"]
+
+
+def test_a_split_that_is_not_there_is_named(archive, data):
+    with pytest.raises(DataError, match="expected rows of split private, found splits train, public"):
+        evaluate_archive(str(archive.path), data, split="private", labels="fer2013", threads=1)
+    with pytest.raises(ArchiveError, match="got 'no such archive'"):
+        evaluate_archive("no such archive", data, split="public", labels="fer2013", threads=1)
+
+
+def test_unknown_recipes_are_named():
+    with pytest.raises(DataError, match="expected a recipe of mobilenet, got 'resnet'"):
+        find_recipe("resnet")
