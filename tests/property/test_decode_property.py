@@ -55,3 +55,18 @@ def test_damaged_pictures_decode_or_are_refused(source, changes, keep):
         data[int(position * len(data))] = value
     _decode_or_refuse(bytes(data))
     _decode_or_refuse(bytes(data[: int(keep * len(data))]))
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_turning_there_and_back_changes_nothing(height, width, seed, orientation):
+    back = {6: 8, 8: 6}.get(orientation, orientation)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    turned = pixels
+    for value in (orientation, back):
+        exif = PillowImage.Exif()
+        exif[0x0112] = value
+        buffer = io.BytesIO()
+        PillowImage.fromarray(turned).save(buffer, "PNG", exif=exif)
+        turned = decode(buffer.getvalue(), LIMITS).pixels
+    assert np.array_equal(turned, pixels)

@@ -78,7 +78,7 @@ def test_transparency_turns_white():
     assert (pixels[1:] == 255).all()
 
 
-def test_the_first_frame_of_an_animation_counts(photo):
+def test_the_first_frame_of_an_animation_counts():
     frames = [PillowImage.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (200, 10)]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         buffer = io.BytesIO()

@@ -22,6 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError, UnsupportedMediaError
+from ferserve.faces.exif import orientation, read_jpeg_head
 from ferserve.faces.media import announced_size, media_kind
 from ferserve.faces.types import Image
 
@@ -36,7 +37,7 @@ HARMLESS: Final = (
     "bad ICC marker",
     "Invalid SOS parameters",
 )
-"""What libjpeg warns of although every pixel is there (Pillow then decodes); any other warning: pixels were made up."""
+"""What libjpeg warns of although all pixels are there (Pillow then decodes); any other warning: it made some up."""
 
 _PLUGINS: Final[dict[str, type[ImageFile]]] = {
     "JPEG": JpegImageFile,  # an MPO too: a JPEG with further pictures behind it, as some phones write
@@ -46,12 +47,18 @@ _PLUGINS: Final[dict[str, type[ImageFile]]] = {
     "TIFF": TiffImageFile,
     "GIF": GifImageFile,
 }
-_TURN: Final = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
-_FLIP: Final = {2: 1, 4: 0}
+_TURNS: Final = {
+    3: cv2.ROTATE_180,
+    6: cv2.ROTATE_90_CLOCKWISE,
+    7: cv2.ROTATE_180,
+    8: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
+_FLIPS: Final = {2: 1, 4: 0}
 _TRANSPOSED: Final = (5, 7)
-_ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 322, 323
+_SWAPS_AXES: Final = (5, 6, 7, 8)
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
-# Pillow warns of odd metadata (EXIF, TIFF, APNG) that changes no pixel. Appended: an application's own filters win.
+# Pillow warns of odd metadata, in TIFF mostly, that changes no pixel. Appended: an application's own filters win.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
 
 
@@ -123,28 +130,23 @@ def decode(data: bytes, limits: DecodeLimits, *, min_side_px: int | None = None)
         raise InvalidImageError(f"expected a whole {kind} picture, got a truncated or damaged one") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Stored:
+    """Decoded pixels as the file stores them, the size that the file announces, and its EXIF block."""
+
+    pixels: Image
+    size: tuple[int, int]
+    exif: bytes
+
+
 def _decode(kind: str, data: bytes, limits: DecodeLimits, min_side_px: int | None) -> DecodedImage:
-    max_pixels = limits.max_image_pixels if kind == "JPEG" else min(limits.max_image_pixels, MAX_PILLOW_PIXELS)
-    early = announced_size(kind, data)
-    if early is not None:
-        _check_pixels(early, max_pixels)
-    with _PLUGINS[kind](io.BytesIO(data)) as picture:
-        _check_pixels(picture.size, max_pixels)
-        pixels = None
-        if isinstance(picture, JpegImageFile):
-            pixels = _by_libjpeg(data, picture, min_side_px)
-        elif isinstance(picture, TiffImageFile):
-            _check_tiles(picture, max_pixels)
-        size = picture.size
-        if pixels is None:
-            pixels = _by_pillow(picture)
-            size = (pixels.shape[1], pixels.shape[0])
-        # Pillow turns a TIFF upright by itself as it loads.
-        orientation = 1 if kind == "TIFF" else _orientation(picture)
-    scale = max(pixels.shape) / max(size)
-    pixels, turned = _upright(pixels, orientation)
-    width, height = size[::-1] if turned else size
-    return DecodedImage(pixels=pixels, scale=scale, width_px=width, height_px=height, format=kind)
+    found = _by_libjpeg(data, limits.max_image_pixels, min_side_px) if kind == "JPEG" else None
+    if found is None:
+        found = _by_pillow(kind, data, min(limits.max_image_pixels, MAX_PILLOW_PIXELS))
+    turn = orientation(found.exif)
+    width, height = found.size[::-1] if turn in _SWAPS_AXES else found.size
+    scale = max(found.pixels.shape) / max(found.size)
+    return DecodedImage(pixels=_upright(found.pixels, turn), scale=scale, width_px=width, height_px=height, format=kind)
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
@@ -155,20 +157,14 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageTooLargeError(f"expected at most {max_pixels} pixels, got {width} x {height}")
 
 
-def _check_tiles(picture: TiffImageFile, max_pixels: int) -> None:
-    """A small TIFF may announce huge tiles, which are decoded whole."""
-    tags: Any = picture.tag_v2
-    if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > max_pixels:
-        raise ImageTooLargeError(f"expected tiles of at most {max_pixels} pixels")
-
-
-def _by_libjpeg(data: bytes, picture: JpegImageFile, min_side_px: int | None) -> Image | None:
+def _by_libjpeg(data: bytes, max_pixels: int, min_side_px: int | None) -> _Stored | None:
     """A plain JPEG by libjpeg-turbo, at a reduced scale if that keeps `min_side_px`; None leaves it to Pillow.
 
     Raises:
-        InvalidImageError: truncated or damaged.
+        ValueError: truncated or damaged.
     """
-    if "progressive" in picture.info and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+    head = read_jpeg_head(data)
+    if head.progressive and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise InvalidImageError(f"expected a JPEG of at most {MAX_JPEG_SCANS} scans, got more")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
@@ -176,8 +172,7 @@ def _by_libjpeg(data: bytes, picture: JpegImageFile, min_side_px: int | None) ->
         return None
     if colours in ("CMYK", "YCCK"):
         return None
-    if (width, height) != picture.size:  # the limits were checked against one of the two only
-        raise InvalidImageError("expected a JPEG with one size, got two headers that contradict each other")
+    _check_pixels((width, height), max_pixels)
     options: dict[str, Any] = {"colorspace": "RGB"}
     if min_side_px is not None:
         longer = max(width, height)
@@ -193,14 +188,35 @@ def _by_libjpeg(data: bytes, picture: JpegImageFile, min_side_px: int | None) ->
         if any(warning in str(error) for warning in HARMLESS):
             return None
         raise
-    return np.asarray(pixels, dtype=np.uint8)
+    return _Stored(pixels=np.asarray(pixels, dtype=np.uint8), size=(width, height), exif=head.exif)
 
 
-def _by_pillow(picture: ImageFile) -> Image:
-    """The first frame as RGB by Pillow, whose decoders raise where a file is broken."""
-    if picture.mode in ("I", "F", "LAB"):
-        raise UnsupportedMediaError(f"expected RGB, grey, palette or CMYK pixels, got mode {picture.mode}")
-    picture.load()
+def _by_pillow(kind: str, data: bytes, max_pixels: int) -> _Stored:
+    """The first frame of anything by Pillow, whose decoders raise where a file is broken."""
+    early = announced_size(kind, data)
+    if early is not None:
+        _check_pixels(early, max_pixels)
+    with _PLUGINS[kind](io.BytesIO(data)) as picture:
+        _check_pixels(picture.size, max_pixels)
+        if isinstance(picture, TiffImageFile):
+            _check_tiles(picture, max_pixels)
+        if picture.mode in ("I", "F", "LAB"):
+            raise UnsupportedMediaError(f"expected RGB, grey, palette or CMYK pixels, got mode {picture.mode}")
+        picture.load()
+        pixels = _rgb(picture)
+        # Pillow turns a TIFF upright by itself as it loads, and puts other formats' EXIF here.
+        exif = b"" if kind == "TIFF" else picture.info.get("exif", b"")
+    return _Stored(pixels=pixels, size=(pixels.shape[1], pixels.shape[0]), exif=exif)
+
+
+def _check_tiles(picture: TiffImageFile, max_pixels: int) -> None:
+    """A small TIFF may announce huge tiles, which are decoded whole."""
+    tags: Any = picture.tag_v2
+    if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > max_pixels:
+        raise ImageTooLargeError(f"expected tiles of at most {max_pixels} pixels")
+
+
+def _rgb(picture: ImageFile) -> Image:
     if picture.mode.startswith("I;16"):
         grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -210,23 +226,13 @@ def _by_pillow(picture: ImageFile) -> Image:
     return np.array(picture.convert("RGB"), dtype=np.uint8)
 
 
-def _orientation(picture: ImageFile) -> int:
-    """The EXIF orientation, 1 to 8; damaged EXIF turns nothing and fails nothing."""
-    try:
-        value = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 -- as in decode(); the picture itself is whole
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _upright(pixels: Image, orientation: int) -> tuple[Image, bool]:
-    """Undo an EXIF orientation (OpenCV turns eight times as fast as numpy); says too whether the axes swapped."""
+def _upright(pixels: Image, turn: int) -> Image:
+    """Undo an EXIF orientation; OpenCV turns eight times as fast as numpy."""
     out: Any = pixels
-    if orientation in _TRANSPOSED:
+    if turn in _TRANSPOSED:
         out = cv2.transpose(out)
-    if orientation in _TURN:
-        out = cv2.rotate(out, _TURN[orientation])
-    if orientation in _FLIP:
-        out = cv2.flip(out, _FLIP[orientation])
-    upright: Image = np.ascontiguousarray(out, dtype=np.uint8)
-    return upright, 5 <= orientation <= 8
+    if turn in _TURNS:
+        out = cv2.rotate(out, _TURNS[turn])
+    if turn in _FLIPS:
+        out = cv2.flip(out, _FLIPS[turn])
+    return np.ascontiguousarray(out, dtype=np.uint8)

@@ -10,6 +10,7 @@ from typing import Final
 from ferserve.faces.archive import Archive, read_archive
 from ferserve.faces.errors import ArchiveError
 
+SUFFIX: Final = ".mar"
 DEFAULT: Final = "default"
 """The alias of the archive that serving takes unless told otherwise."""
 
@@ -67,16 +68,17 @@ class Index:
         """Resolve a name, the alias `default`, or a path.
 
         Returns:
-            The file, and the SHA-256 that it must have if it is a shipped one.
+            The file, which may be missing, and the SHA-256 that it must have if it is a shipped one.
         Raises:
-            ArchiveError: neither a known name nor a file.
+            ArchiveError: neither a known name nor a path.
         """
         name = self.default if name_or_path == DEFAULT else name_or_path
         if name in self.archives:
             shipped = self.archives[name]
             return shipped.path, shipped.sha256
         path = Path(name_or_path)
-        if not path.is_file():
+        # What looks like a file's name is left to `read_archive`, which can say which hash it should have had.
+        if not path.is_file() and path.suffix != SUFFIX:
             known = ", ".join((DEFAULT, *self.archives))
             raise ArchiveError(f"expected an archive's path or a name of {known}, got {name_or_path!r}")
         return path, None

@@ -1,0 +1,64 @@
+"""A real `ferserve serve` with the default archive, in a process of its own on free loopback ports."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+class Served:
+    """A running gateway and where it listens; `grpc` is host:port, `rest` and `admin` are http:// addresses."""
+
+    def __init__(self, command: list[str]) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("FERSERVE_")}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        )
+        addresses = dict(self._announced())
+        self.grpc, self.rest, self.admin = (addresses[name] for name in ("gRPC", "REST", "admin"))
+
+    def _announced(self) -> Iterator[tuple[str, str]]:
+        for line in self.process.stdout:
+            name, _, address = line.strip().partition(" ")
+            yield name, address
+            if name == "admin":
+                return
+        pytest.fail(f"the gateway ended with {self.process.wait()} before it was ready")
+
+    def stop(self) -> int:
+        """Ask it to end; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@pytest.fixture(scope="session")
+def ferserve_command() -> str:
+    """Path of the installed command."""
+    return str(Path(sys.executable).with_name("ferserve"))
+
+
+@pytest.fixture(scope="module")
+def start_gateway(ferserve_command) -> Iterator[Callable[..., Served]]:
+    """Starts gateways with further arguments; all of them are stopped at the end."""
+    running = []
+
+    def start(*arguments: str) -> Served:
+        ports = ("--grpc-port=0", "--http-port=0", "--admin-port=0")
+        running.append(Served([ferserve_command, "serve", *ports, *arguments]))
+        return running[-1]
+
+    yield start
+    for served in running:
+        served.stop()
+
+
+@pytest.fixture(scope="module")
+def served(start_gateway) -> Served:
+    """One gateway for all tests of a module."""
+    return start_gateway()
