@@ -1,0 +1,339 @@
+"""The use case, free of any protocol: bytes in, faces with scores out.
+
+A photo's way: admission (refuses before anything costs) → a turn on a thread (decode, detect, crops, quality) → its
+reservation is reconciled with the faces found → the model's batcher → answer. A `with` block holds the admission over
+all of it, so whichever way a request ends, its place is free again.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import Detector
+from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.faces.types import Crop, ScoredFace
+from ferserve.serving.admission import Admission
+from ferserve.serving.answers import Waits, crops_answer, photo_answer
+from ferserve.serving.batcher import FaceOutcome
+from ferserve.serving.cores import available_cores
+from ferserve.serving.dispatch import DispatchObserver, Outcome
+from ferserve.serving.errors import ModelNotFoundError
+from ferserve.serving.health import Health
+from ferserve.serving.models import LoadedModel
+from ferserve.serving.preparation import Caller, PreparationStage, Preparer
+from ferserve.serving.requests import (
+    AnalyzeOptions,
+    FaceClassification,
+    FacesClassification,
+    ImageAnalysis,
+    ModelInfo,
+    Priority,
+    RequestContext,
+)
+
+ResultT = TypeVar("ResultT")
+MAX_DEADLINE_S: Final = 3600.0
+"""Longest that a request holds its place, however long its caller would wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzerConfig:
+    """How requests are run.
+
+    Attributes:
+        default_deadline_ms: for requests that name none, at least 1; each photo of `analyze_many` has it to itself.
+        threads: photos that are decoded and searched side by side, at least 1; all cores unless told otherwise.
+        images_at_once: photos of one `analyze_many` in flight together, at least 1; more would only take the places
+            of other requests.
+        max_crops: most crops in one `classify`, at least 1.
+    """
+
+    default_deadline_ms: int = 10_000
+    threads: int = field(default_factory=available_cores)
+    images_at_once: int = 8
+    max_crops: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("default_deadline_ms", "threads", "images_at_once", "max_crops"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class AnalysisObserver(Protocol):
+    """Is told what was found and where the time went; must not raise and must not block."""
+
+    def preparation(self) -> DispatchObserver:
+        """Who is told about photos waiting for a thread."""
+
+    def stage(self, stage: str, duration_s: float) -> None:
+        """`decode`, `detect` or `preprocess` of one request took so long."""
+
+    def image_scored(self, model: str, *, faces: int, uncertain: int) -> None:
+        """A photo was answered."""
+
+    def faces_scored(self, model: str, *, faces: int, uncertain: int) -> None:
+        """Crops were answered."""
+
+    def faces_skipped(self, faces: int) -> None:
+        """So many detections of a photo gave no crop and are left out of its answer."""
+
+
+class Analyzer:
+    """Analyses photos and crops with the loaded models. All calls belong to one event loop.
+
+    Args:
+        models: by name; owned by the analyzer from now on. Entries may be replaced while it runs: a request keeps the
+            model that it found.
+        default: name of the model that an empty name stands for; one of `models`.
+        detector: finds the faces; called from several threads at once.
+        decode_limits: what pictures are taken.
+        admission: bounds what is in flight; nobody else's.
+        bulk_share: of the turns on a thread, as in `BatchPolicyConfig`.
+        observer: told about every request.
+        clock: seconds, rising, at the rate of the event loop's; the one that deadlines are read from.
+        executor: at least `config.threads` threads; not shut down here.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, LoadedModel],
+        default: str,
+        *,
+        detector: Detector,
+        decode_limits: DecodeLimits,
+        config: AnalyzerConfig,
+        admission: Admission,
+        bulk_share: float,
+        observer: AnalysisObserver,
+        clock: Callable[[], float],
+        executor: Executor,
+    ) -> None:
+        if default not in models:
+            raise ValueError(f"default must be one of {', '.join(models) or '(no models)'}, got {default}")
+        self._models = models
+        self._default = default
+        self._detector = detector
+        self._config = config
+        self._admission = admission
+        self._observer = observer
+        self._clock = clock
+        self._preparer = Preparer(detector, decode_limits, clock)
+        self._stage = PreparationStage(
+            executor,
+            slots=config.threads,
+            bulk_share=bulk_share,
+            observer=observer.preparation(),
+            clock=clock,
+        )
+        self._calls = Health()  # its own: callers without a gateway, such as bulk scoring, drain it too
+        self._calls.ready()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls accepted and not answered yet."""
+        return self._calls.in_flight
+
+    def models(self) -> list[ModelInfo]:
+        """The loaded models, the default one first, the others by name."""
+        infos = [model.info for model in self._models.values()]
+        return sorted(infos, key=lambda info: (not info.is_default, info.name))
+
+    def model(self, name: str) -> ModelInfo:
+        """One loaded model; the default one for an empty name.
+
+        Raises:
+            ModelNotFoundError: no loaded model has that name.
+        """
+        return self._find(name).info
+
+    async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
+        """Find and score the faces of one picture. No face is an empty answer, not an error.
+
+        Args:
+            data: an encoded picture, whole.
+        Raises:
+            RequestError: the bytes or the options cannot be used.
+            ModelNotFoundError: no loaded model has the name asked for.
+            OverloadedError: no room; says when to come back.
+            DeadlineError: the deadline passed.
+            WorkerFailedError: a face got no scores.
+            NotReadyError: draining.
+        """
+        with self._calls.accept():
+            return await self._analyze(data, options, context)
+
+    async def analyze_many(
+        self, images: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
+    ) -> list[ImageAnalysis | FerserveError]:
+        """Analyse pictures, some of them side by side; each has its own outcome, in the order sent.
+
+        Raises:
+            ModelNotFoundError, NotReadyError: as for `analyze`; these concern all pictures alike.
+        """
+        outcomes: dict[int, ImageAnalysis | FerserveError] = {}
+        todo = iter(enumerate(images))
+
+        async def work_off() -> None:
+            for index, data in todo:
+                outcomes[index] = await self._outcome(data, options, context)
+
+        with self._calls.accept():
+            self._find(options.model)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._config.images_at_once, len(images))):
+                    group.create_task(work_off())
+        return [outcomes[index] for index in range(len(images))]
+
+    async def classify(
+        self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
+    ) -> FacesClassification:
+        """Score pictures that are faces already; detection is skipped. A bad crop is an error in its place.
+
+        Args:
+            faces: encoded pictures, each of one face.
+        Raises:
+            InvalidRequestError: more crops than one call may hold.
+            ModelNotFoundError, OverloadedError, DeadlineError, NotReadyError: as for `analyze`.
+        """
+        with self._calls.accept():
+            return await self._classify(faces, options, context)
+
+    async def probe(self) -> None:
+        """Score one grey crop with each model for real.
+
+        Raises:
+            WorkerFailedError: a worker does not work.
+        """
+        for model in list(self._models.values()):
+            await model.worker.probe()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Accept no new calls, and wait for those accepted.
+
+        Returns:
+            Whether all were answered in time; `close` ends the others.
+        """
+        self._calls.drain()
+        return await self._calls.drained(timeout_s)
+
+    async def close(self) -> None:
+        """Stop at once, workers included; calls that are not answered get NotReadyError."""
+        self._calls.drain()
+        await self._stage.close()
+        for model in self._models.values():
+            await model.close()
+
+    def _find(self, name: str) -> LoadedModel:
+        model = self._models.get(name or self._default)
+        if model is None:
+            raise ModelNotFoundError(f"model: expected one of {', '.join(sorted(self._models))}, got {name!r}")
+        return model
+
+    def _deadline_s(self, context: RequestContext) -> float:
+        now_s = self._clock()
+        if context.deadline_s is None:
+            return now_s + self._config.default_deadline_ms / 1000
+        return min(context.deadline_s, now_s + MAX_DEADLINE_S)
+
+    async def _outcome(
+        self, data: bytes, options: AnalyzeOptions, context: RequestContext
+    ) -> ImageAnalysis | FerserveError:
+        """One picture of many: its errors are its own, even those that nobody foresaw."""
+        try:
+            return await self._analyze(data, options, context)
+        except FerserveError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a fault in one picture must not cost its neighbours their answers
+            unforeseen = FerserveError("internal error")
+            unforeseen.__cause__ = error
+            return unforeseen
+
+    async def _analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
+        began_s = self._clock()
+        model = self._find(options.model)
+        call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        with self._admission.admit(
+            size_bytes=len(data), priority=options.priority, max_faces=options.max_faces
+        ) as ticket:
+            prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
+            photo = prepared.value
+            ticket.reconcile(found=photo.found, kept=len(photo.faces))
+            futures = self._submitted(model, [face.crop for face in photo.faces], call)
+            try:
+                outcomes = await asyncio.gather(*futures)
+            finally:
+                _cancel(futures)  # after one face's failure nobody waits for the others
+        waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
+        answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
+        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        self._observer.faces_skipped(photo.skipped)
+        self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
+        return answer
+
+    async def _classify(
+        self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
+    ) -> FacesClassification:
+        began_s = self._clock()
+        if len(faces) > self._config.max_crops:
+            raise InvalidRequestError(f"faces: expected at most {self._config.max_crops}, got {len(faces)}")
+        model = self._find(options.model)
+        call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        size_bytes = sum(map(len, faces))
+        with self._admission.admit_crops(size_bytes=size_bytes, priority=options.priority, faces=len(faces)):
+            prepared = await self._prepared(partial(self._preparer.crops, faces, model.spec), call)
+            crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
+            futures = self._submitted(model, crops, call)
+            results = await asyncio.gather(*futures, return_exceptions=True)
+        waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
+        answer = crops_answer(prepared.value, _foreseen(results), model=model.info, waits=waits)
+        self._observe_stages(decode_s=prepared.value.decode_s, preprocess_s=prepared.value.preprocess_s)
+        scored = [item for item in answer.items if not isinstance(item, FerserveError)]
+        self._observer.faces_scored(model.info.name, **_face_counts(scored))
+        return answer
+
+    async def _prepared(self, work: Callable[[Caller], ResultT], call: "_Call") -> Outcome[ResultT]:
+        return await self._stage.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
+
+    def _submitted(
+        self, model: LoadedModel, crops: Sequence[Crop], call: "_Call"
+    ) -> "list[asyncio.Future[FaceOutcome]]":
+        """Faces whose places admission promised."""
+        return model.batcher.submit(
+            crops, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s, admitted=True
+        )
+
+    def _observe_stages(self, **durations_s: float) -> None:
+        for name, duration_s in durations_s.items():
+            self._observer.stage(name.removesuffix("_s"), duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What every queue on the way asks of a request."""
+
+    flow: str
+    priority: Priority
+    deadline_s: float
+
+
+def _cancel(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _foreseen(results: Sequence[FaceOutcome | BaseException]) -> list[FaceOutcome | FerserveError]:
+    """The results, unless one of them is a fault of the program: that is nobody's item, it fails the call."""
+    foreseen: list[FaceOutcome | FerserveError] = []
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, FerserveError):
+            raise result
+        foreseen.append(result)
+    return foreseen
+
+
+def _face_counts(faces: Sequence[ScoredFace | FaceClassification]) -> dict[str, int]:
+    return {"faces": len(faces), "uncertain": sum(face.uncertain for face in faces)}

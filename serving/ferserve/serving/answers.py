@@ -1,0 +1,90 @@
+"""Puts answers together from what the stages gave: pure, no clock and no waiting."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ferserve.faces.errors import FerserveError
+from ferserve.faces.types import ScoredFace, Scores
+from ferserve.serving.batcher import FaceOutcome
+from ferserve.serving.preparation import PreparedCrops, PreparedPhoto
+from ferserve.serving.requests import (
+    FaceClassification,
+    FacesClassification,
+    ImageAnalysis,
+    ModelInfo,
+    StageTimings,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """What the stages themselves do not know of a request's time.
+
+    Attributes:
+        turn_s: waited for a thread.
+        total_s: from the call to its answer.
+    """
+
+    turn_s: float
+    total_s: float
+
+
+def photo_answer(
+    photo: PreparedPhoto, outcomes: Sequence[FaceOutcome], *, model: ModelInfo, detector: str, waits: Waits
+) -> ImageAnalysis:
+    """The answer for one photo; `outcomes` in the order of `photo.faces`."""
+    faces = tuple(
+        ScoredFace(
+            detection=face.detection,
+            scores=outcome.value,
+            uncertain=_is_uncertain(outcome.value, model),
+            quality=face.quality,
+        )
+        for face, outcome in zip(photo.faces, outcomes, strict=True)
+    )
+    return ImageAnalysis(
+        width_px=photo.width_px,
+        height_px=photo.height_px,
+        faces=faces,
+        detector=detector,
+        model=model,
+        timings=_timings(
+            outcomes, waits, decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s
+        ),
+    )
+
+
+def crops_answer(
+    prepared: PreparedCrops, results: Sequence[FaceOutcome | FerserveError], *, model: ModelInfo, waits: Waits
+) -> FacesClassification:
+    """The answer for crops; `results` in the order of the usable ones among `prepared.items`."""
+    left = iter(results)
+    items: list[FaceClassification | FerserveError] = []
+    for crop in prepared.items:
+        result = crop if isinstance(crop, FerserveError) else next(left)
+        if isinstance(result, FerserveError):
+            items.append(result)
+        else:
+            items.append(FaceClassification(scores=result.value, uncertain=_is_uncertain(result.value, model)))
+    outcomes = [result for result in results if not isinstance(result, FerserveError)]
+    timings = _timings(outcomes, waits, decode_s=prepared.decode_s, detect_s=0.0, preprocess_s=prepared.preprocess_s)
+    return FacesClassification(items=tuple(items), model=model, timings=timings)
+
+
+def _is_uncertain(scores: Scores, model: ModelInfo) -> bool:
+    return float(scores.max()) < model.uncertain_below
+
+
+def _timings(
+    outcomes: Sequence[FaceOutcome], waits: Waits, *, decode_s: float, detect_s: float, preprocess_s: float
+) -> StageTimings:
+    """Stages in milliseconds; of faces scored side by side the last one counts, for it made the caller wait."""
+    last = max(outcomes, key=lambda outcome: outcome.queued_s + outcome.run_s, default=None)
+    return StageTimings(
+        decode_ms=decode_s * 1000,
+        detect_ms=detect_s * 1000,
+        preprocess_ms=preprocess_s * 1000,
+        queue_ms=(waits.turn_s + (last.queued_s if last else 0.0)) * 1000,
+        infer_ms=(last.run_s if last else 0.0) * 1000,
+        total_ms=waits.total_s * 1000,
+    )

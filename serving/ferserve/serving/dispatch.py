@@ -1,0 +1,311 @@
+"""The asyncio shell around `policy.FairQueue`: futures, deadlines, slots and draining, for any kind of job.
+
+`batcher` runs faces through it, many to a batch; `preparation` runs photos through it, one to a slot.
+
+Why there is no race. Every method here runs on the event loop's thread, and only three lines suspend: a slot waiting
+for work, a slot waiting for `run`, and `drain` waiting for futures. Between two suspensions nothing else runs, so:
+
+- A job has one owner. It waits in the queue, or one slot holds it: `FairQueue.take` hands it out once and forgets it,
+  with no suspension before the slot has its entry. Cancelling and expiring remove it from the queue first, and find
+  nothing there if a slot was quicker.
+- A future is resolved once. Result, failure, deadline, closing and the caller's own cancellation all go through "if
+  not done" with no suspension between the question and the answer; the first wins, the others find it done.
+- A future is resolved at all. It is born with a timer at its deadline, so even a `run` that never returns cannot hold
+  its caller for longer; a slot resolves what it holds in a `finally`; `drain` and `close` resolve what is left.
+- No wake-up is lost. `submit` sets the event after the queue has grown; a slot clears it only when it has just seen the
+  queue empty, and suspends nowhere between. A caller that left between `take` and the batch's forming is seen there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from itertools import count
+from typing import Generic, Protocol, TypeVar
+
+from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError
+from ferserve.serving.policy import FairQueue, Job
+from ferserve.serving.rate import ServiceRate
+from ferserve.serving.requests import Priority
+
+PayloadT = TypeVar("PayloadT")
+ResultT = TypeVar("ResultT")
+
+
+class Drop(StrEnum):
+    """Why a job left the queue without being run."""
+
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class DispatchObserver(Protocol):
+    """Is told what happens to jobs; must not raise and must not block."""
+
+    def queued(self, jobs: int) -> None:
+        """So many jobs wait now."""
+
+    def started(self, waits_s: Sequence[float]) -> None:
+        """A batch begins; for each of its jobs how long it waited."""
+
+    def finished(self, jobs: int, run_s: float) -> None:
+        """A batch of so many jobs ended, well or not, after `run_s`."""
+
+    def dropped(self, cause: Drop, jobs: int) -> None:
+        """So many jobs left the queue before any computation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[ResultT]):
+    """What a job's future holds.
+
+    Attributes:
+        queued_s: from submission to the start of its batch.
+        run_s: from there to the batch's end.
+    """
+
+    value: ResultT
+    queued_s: float
+    run_s: float
+
+
+@dataclass(slots=True)
+class _Submission:
+    """The jobs that came in one call share one timer."""
+
+    unresolved: int
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Generic[PayloadT, ResultT]):
+    job: Job
+    payload: PayloadT
+    future: "asyncio.Future[Outcome[ResultT]]"
+    submission: _Submission
+
+
+class Dispatcher(Generic[PayloadT, ResultT]):
+    """Runs jobs in the queue's order on a fixed number of slots; a free slot takes what waits at once.
+
+    Args:
+        run: computes one batch; returns one result or exception a payload, in order. What it raises goes to every job
+            of the batch. Cancelled once nobody waits for the batch any more.
+        queue: empty, and nobody else's.
+        slots: how many batches run side by side.
+        batch_size: of jobs waiting and idle slots; the most jobs in the next batch.
+        clock: seconds, rising, at the rate of the event loop's.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[PayloadT]], Awaitable[Sequence[ResultT | Exception]]],
+        queue: FairQueue,
+        *,
+        slots: int,
+        batch_size: Callable[[int, int], int],
+        observer: DispatchObserver,
+        clock: Callable[[], float],
+    ) -> None:
+        self._run = run
+        self._queue = queue
+        self._slots = slots
+        self._batch_size = batch_size
+        self._observer = observer
+        self._clock = clock
+        self._rate = ServiceRate()
+        self._ids = count()
+        self._entries: dict[int, _Entry[PayloadT, ResultT]] = {}
+        self._work = asyncio.Event()
+        self._busy = 0
+        self._accepting = True
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no slot has taken yet."""
+        return len(self._queue)
+
+    def submit(
+        self,
+        payloads: Sequence[PayloadT],
+        *,
+        flow: str,
+        priority: Priority,
+        deadline_s: float,
+        admitted: bool = False,
+    ) -> "list[asyncio.Future[Outcome[ResultT]]]":
+        """Queue jobs, all or none. Cancelling a future takes its job out of the queue.
+
+        Args:
+            flow: the request, the unit of fairness.
+            deadline_s: reading of the clock; a job that is not done then fails with DeadlineError.
+            admitted: admission promised their places, so a full queue takes them in too.
+        Raises:
+            OverloadedError: no room.
+            NotReadyError: draining or closed.
+        """
+        if not self._accepting:
+            raise NotReadyError("shutting down: no new work is taken in")
+        if not (admitted or self._queue.has_room(len(payloads))):
+            raise OverloadedError(
+                f"the queue has no room for {len(payloads)} more: {len(self._queue)} wait already",
+                retry_after_s=self._rate.retry_after_s(len(self._queue)),
+            )
+        if not payloads:
+            return []
+        if not self._tasks:  # here and not before: only now a loop is sure to run
+            self._tasks = [asyncio.create_task(self._serve_slot()) for _ in range(self._slots)]
+        now_s = self._clock()
+        submission = _Submission(len(payloads))
+        job_of = partial(Job, flow=flow, priority=priority, deadline_s=deadline_s, enqueued_s=now_s, admitted=admitted)
+        entries = [self._enqueue(job_of(job_id=next(self._ids)), payload, submission) for payload in payloads]
+        loop = asyncio.get_running_loop()
+        submission.timer = loop.call_later(max(deadline_s - now_s, 0.0), self._expire, entries)
+        self._rate.work_began(now_s)
+        self._observer.queued(len(self._queue))
+        self._work.set()
+        return [entry.future for entry in entries]
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take nothing more in and finish what was; what is not done in time fails with NotReadyError.
+
+        Returns:
+            Whether everything was finished in time.
+        """
+        self._accepting = False
+        futures = [entry.future for entry in self._entries.values()]
+        if not futures:
+            return True
+        await asyncio.wait(futures, timeout=timeout_s)
+        return self._abandon() == 0
+
+    async def close(self) -> None:
+        """Stop at once: what is not done fails with NotReadyError, what runs is cancelled."""
+        self._accepting = False
+        self._abandon()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _enqueue(self, job: Job, payload: PayloadT, submission: _Submission) -> _Entry[PayloadT, ResultT]:
+        entry = _Entry[PayloadT, ResultT](job, payload, asyncio.get_running_loop().create_future(), submission)
+        entry.future.add_done_callback(partial(self._forget, entry))
+        self._entries[job.job_id] = entry
+        self._queue.offer(job)
+        return entry
+
+    async def _serve_slot(self) -> None:
+        while True:
+            await self._work.wait()
+            entries = self._take()
+            if not entries:
+                continue
+            self._busy += 1
+            try:
+                await self._process(entries)
+            finally:
+                self._busy -= 1
+
+    def _take(self) -> list[_Entry[PayloadT, ResultT]]:
+        """The next batch of jobs that somebody still waits for; may be empty."""
+        size = self._batch_size(len(self._queue), self._slots - self._busy)
+        batch = self._queue.take(self._clock(), size)
+        if not len(self._queue):
+            self._work.clear()
+        self._observer.queued(len(self._queue))
+        self._fail_expired([self._entries[job.job_id] for job in batch.expired])
+        entries = [self._entries[job.job_id] for job in batch.jobs]
+        wanted = [entry for entry in entries if not entry.future.done()]
+        if len(wanted) < len(entries):
+            self._observer.dropped(Drop.CANCELLED, len(entries) - len(wanted))
+        return wanted
+
+    async def _process(self, entries: list[_Entry[PayloadT, ResultT]]) -> None:
+        started_s = self._clock()
+        self._observer.started([started_s - entry.job.enqueued_s for entry in entries])
+        results: Sequence[ResultT | Exception] = [_shut_down()] * len(entries)
+        try:
+            results = await self._run_while_wanted(entries, started_s)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the jobs' callers must hear of it
+            results = [error] * len(entries)
+        finally:
+            finished_s = self._clock()
+            self._rate.finished(len(entries), finished_s)
+            self._observer.finished(len(entries), finished_s - started_s)
+            for entry, result in zip(entries, results, strict=True):
+                _resolve(entry, result, started_s, finished_s)
+
+    async def _run_while_wanted(
+        self, entries: list[_Entry[PayloadT, ResultT]], started_s: float
+    ) -> Sequence[ResultT | Exception]:
+        """Run a batch until the last of its deadlines: after it nobody waits, and the slot is worth more."""
+        left_s = max(entry.job.deadline_s for entry in entries) - started_s
+        try:
+            async with asyncio.timeout(left_s) as scope:
+                results = await self._run([entry.payload for entry in entries])
+        except TimeoutError:
+            if scope.expired():
+                raise _too_late() from None
+            raise
+        if len(results) != len(entries):
+            raise RuntimeError(f"a batch of {len(entries)} must have as many results, got {len(results)}")
+        return results
+
+    def _expire(self, entries: list[_Entry[PayloadT, ResultT]]) -> None:
+        """The timer of one submission: nobody waits for its jobs any more, whether they were started or not."""
+        queued = [entry for entry in entries if self._queue.cancel(entry.job.job_id)]
+        self._fail_expired(queued)
+        self._observer.queued(len(self._queue))
+        for entry in entries:
+            if not entry.future.done():
+                entry.future.set_exception(_too_late())
+
+    def _fail_expired(self, entries: list[_Entry[PayloadT, ResultT]]) -> None:
+        for entry in entries:
+            if not entry.future.done():
+                entry.future.set_exception(_too_late())
+        if entries:
+            self._observer.dropped(Drop.EXPIRED, len(entries))
+
+    def _forget(self, entry: _Entry[PayloadT, ResultT], _: "asyncio.Future[Outcome[ResultT]]") -> None:
+        """Called by the loop once a future is done, however that came about."""
+        del self._entries[entry.job.job_id]
+        entry.submission.unresolved -= 1
+        if entry.submission.unresolved == 0 and entry.submission.timer is not None:
+            entry.submission.timer.cancel()
+        if self._queue.cancel(entry.job.job_id):
+            self._observer.dropped(Drop.CANCELLED, 1)
+            self._observer.queued(len(self._queue))
+        if not self._entries:
+            self._rate.work_ended()
+
+    def _abandon(self) -> int:
+        """Fail whatever is not resolved yet; how many that were."""
+        unresolved = [entry for entry in self._entries.values() if not entry.future.done()]
+        for entry in unresolved:
+            self._queue.cancel(entry.job.job_id)
+            entry.future.set_exception(_shut_down())
+        self._observer.queued(len(self._queue))
+        return len(unresolved)
+
+
+def _resolve(
+    entry: _Entry[PayloadT, ResultT], result: ResultT | Exception, started_s: float, finished_s: float
+) -> None:
+    if entry.future.done():
+        return
+    if isinstance(result, Exception):
+        entry.future.set_exception(result)
+        return
+    queued_s = started_s - entry.job.enqueued_s
+    entry.future.set_result(Outcome(value=result, queued_s=queued_s, run_s=finished_s - started_s))
+
+
+def _too_late() -> DeadlineError:
+    return DeadlineError("the deadline passed before the answer was there")
+
+
+def _shut_down() -> NotReadyError:
+    return NotReadyError("shut down before the answer was there")

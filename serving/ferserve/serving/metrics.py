@@ -1,0 +1,246 @@
+"""What operators see in Prometheus: every metric of the gateway, with fixed names and few labels.
+
+The engine knows the small observer protocols beside its parts and not Prometheus; `Metrics` implements them. Each has a
+registry of its own, so that two gateways in one process (or test) do not share counters. Labels take values from closed
+sets (stages, reasons, loaded archives), never from what a caller sends.
+"""
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ferserve.faces.errors import Reason
+from ferserve.serving.admission import Bound
+from ferserve.serving.dispatch import Drop
+from ferserve.serving.requests import ModelRef, Priority
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OK: Final = "OK"
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCH_FACES: Final = (1, 2, 4, 6, 8, 12, 16, 32, 64, 128)
+_IMAGE_FACES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """All metrics of one gateway. The `AdmissionObserver` and `AnalysisObserver` of its engine.
+
+    Attributes:
+        registry: what `/metrics` exposes.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = _Requests(self.registry)
+        self._faces = _Faces(self.registry)
+        self._load = _Load(self.registry)
+        self._info = _Info(self.registry)
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus's text format; send it as `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
+        """One request was answered.
+
+        Args:
+            method: name of the RPC or the route's template, never a path as it came.
+            reason: why it failed; None for success.
+        """
+        code = OK if reason is None else reason.value
+        self._requests.total.labels(method, code).inc()
+        self._requests.duration.labels(method, code).observe(duration_s)
+
+    def archive_loaded(self, model: ModelRef) -> None:
+        """An archive serves from now on; another one of the same name no longer does."""
+        self._info.archive_unloaded(model.name)
+        self._info.archive_loaded(model.name, model.version, model.archive_sha256)
+
+    def archive_unloaded(self, name: str) -> None:
+        """The archive of this name serves no longer."""
+        self._info.archive_unloaded(name)
+
+    def batches(self, model: str) -> "BatchMetrics":
+        """The observer of one archive's batcher."""
+        return BatchMetrics(self._load, self._requests, model)
+
+    def preparation(self) -> "PreparationMetrics":
+        """The observer of the stage that turns photos into crops."""
+        return PreparationMetrics(self._load, self._requests)
+
+    def refused(self, bound: Bound, priority: Priority) -> None:
+        """Admission refused a request."""
+        self._load.refused.labels(bound.value, priority.name.lower()).inc()
+
+    def in_flight(self, images: int) -> None:
+        """So many pictures are being worked on."""
+        self._load.in_flight.set(images)
+
+    def stage(self, stage: str, duration_s: float) -> None:
+        """A stage of one picture took so long."""
+        self._requests.stage.labels(stage).observe(duration_s)
+
+    def image_scored(self, model: str, *, faces: int, uncertain: int) -> None:
+        """One picture was answered with so many faces."""
+        self._faces.per_image.observe(faces)
+        if faces == 0:
+            self._faces.images_without.inc()
+        self.faces_scored(model, faces=faces, uncertain=uncertain)
+
+    def faces_scored(self, model: str, *, faces: int, uncertain: int) -> None:
+        """So many faces were scored."""
+        self._faces.scored.labels(model).inc(faces)
+        self._faces.uncertain.labels(model).inc(uncertain)
+
+    def faces_skipped(self, faces: int) -> None:
+        """So many detections gave no crop."""
+        self._faces.skipped.inc(faces)
+
+
+class BatchMetrics:
+    """The `BatchObserver` of one archive's batcher."""
+
+    def __init__(self, load: "_Load", requests: "_Requests", model: str) -> None:
+        self._queued = load.queued.labels(model)
+        self._batch_faces = load.batch_faces.labels(model)
+        self._failed = load.worker_failed.labels(model)
+        self._dropped = {drop: load.dropped.labels("infer", drop.value) for drop in Drop}
+        self._queue_s = requests.stage.labels("queue")
+        self._infer_s = requests.stage.labels("infer")
+
+    def queued(self, jobs: int) -> None:
+        """So many faces wait."""
+        self._queued.set(jobs)
+
+    def started(self, waits_s: Sequence[float]) -> None:
+        """A batch begins."""
+        self._batch_faces.observe(len(waits_s))
+        for wait_s in waits_s:
+            self._queue_s.observe(wait_s)
+
+    def finished(self, jobs: int, run_s: float) -> None:
+        """A batch ended; its faces were counted as it began."""
+        del jobs
+        self._infer_s.observe(run_s)
+
+    def dropped(self, cause: Drop, jobs: int) -> None:
+        """Faces left before any computation."""
+        self._dropped[cause].inc(jobs)
+
+    def worker_failed(self, faces: int) -> None:
+        """Faces got no scores because of the worker."""
+        self._failed.inc(faces)
+
+
+class PreparationMetrics:
+    """The `DispatchObserver` of the stage that turns photos into crops."""
+
+    def __init__(self, load: "_Load", requests: "_Requests") -> None:
+        self._waiting = load.waiting
+        self._dropped = {drop: load.dropped.labels("prepare", drop.value) for drop in Drop}
+        self._turn_s = requests.stage.labels("turn")
+
+    def queued(self, jobs: int) -> None:
+        """So many photos wait."""
+        self._waiting.set(jobs)
+
+    def started(self, waits_s: Sequence[float]) -> None:
+        """A photo has its turn."""
+        for wait_s in waits_s:
+            self._turn_s.observe(wait_s)
+
+    def finished(self, jobs: int, run_s: float) -> None:
+        """A photo is done; what took how long is observed by stage."""
+
+    def dropped(self, cause: Drop, jobs: int) -> None:
+        """Photos left before any computation."""
+        self._dropped[cause].inc(jobs)
+
+
+class _Requests:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.total = Counter(
+            "ferserve_requests", "Requests answered, by method and code.", ["method", "code"], registry=registry
+        )
+        self.duration = Histogram(
+            "ferserve_request_duration_seconds",
+            "From a request's arrival to its answer.",
+            ["method", "code"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.stage = Histogram(
+            "ferserve_stage_duration_seconds",
+            "Where the time goes: turn, decode, detect, preprocess (a picture), queue (a face), infer (a batch).",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+
+
+class _Faces:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.per_image = Histogram(
+            "ferserve_image_faces", "Faces scored in one picture.", buckets=_IMAGE_FACES, registry=registry
+        )
+        self.images_without = Counter(
+            "ferserve_images_without_face", "Pictures in which no face was found.", registry=registry
+        )
+        self.scored = Counter("ferserve_faces", "Faces scored.", ["model"], registry=registry)
+        self.uncertain = Counter(
+            "ferserve_uncertain_faces",
+            "Faces whose top score lies below the archive's threshold.",
+            ["model"],
+            registry=registry,
+        )
+        self.skipped = Counter(
+            "ferserve_skipped_faces", "Detections from which no crop could be cut.", registry=registry
+        )
+
+
+class _Load:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.in_flight = Gauge("ferserve_in_flight_images", "Pictures being worked on now.", registry=registry)
+        self.waiting = Gauge("ferserve_waiting_images", "Pictures that wait for a thread now.", registry=registry)
+        self.queued = Gauge("ferserve_queued_faces", "Faces that wait for a batch now.", ["model"], registry=registry)
+        self.batch_faces = Histogram(
+            "ferserve_batch_faces", "Faces in one batch.", ["model"], buckets=_BATCH_FACES, registry=registry
+        )
+        self.refused = Counter(
+            "ferserve_refused",
+            "Requests refused before any computation, by what ran out.",
+            ["reason", "priority"],
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "ferserve_dropped_before_compute",
+            "Pictures (prepare) and faces (infer) whose caller's time ran out, or who left, before computation.",
+            ["stage", "cause"],
+            registry=registry,
+        )
+        self.worker_failed = Counter(
+            "ferserve_worker_failed_faces", "Faces without scores because of the worker.", ["model"], registry=registry
+        )
+
+
+class _Info:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        build = Gauge("ferserve_build_info", "The installed version; always 1.", ["version"], registry=registry)
+        build.labels(metadata.version("ferserve")).set(1)
+        self._archive = Gauge(
+            "ferserve_archive_info",
+            "A loaded archive; always 1.",
+            ["model", "version", "archive_sha256"],
+            registry=registry,
+        )
+        self._loaded: dict[str, tuple[str, str, str]] = {}
+
+    def archive_loaded(self, name: str, version: str, sha256: str) -> None:
+        self._loaded[name] = (name, version, sha256)
+        self._archive.labels(*self._loaded[name]).set(1)
+
+    def archive_unloaded(self, name: str) -> None:
+        if name in self._loaded:
+            self._archive.remove(*self._loaded.pop(name))

@@ -1,0 +1,64 @@
+"""A loaded archive: what it says of itself, and the worker that runs it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from ferserve.faces.archive import Archive
+from ferserve.faces.preprocess import PreprocessSpec
+from ferserve.serving.batcher import Batcher, BatchObserver
+from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.requests import ModelInfo
+from ferserve.serving.workers.protocol import Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedModel:
+    """One archive that answers requests.
+
+    Attributes:
+        info: what callers see of it.
+        spec: how its crops are made.
+        worker: runs its graph.
+        batcher: the one way to the worker.
+    """
+
+    info: ModelInfo
+    spec: PreprocessSpec
+    worker: Worker
+    batcher: Batcher
+
+    @classmethod
+    def serve(
+        cls,
+        archive: Archive,
+        worker: Worker,
+        *,
+        is_default: bool,
+        policy: BatchPolicyConfig,
+        observer: BatchObserver,
+        clock: Callable[[], float],
+    ) -> Self:
+        """Put a batcher in front of a worker that runs this archive; the model owns both from now on."""
+        manifest = archive.manifest
+        info = ModelInfo(
+            name=manifest.name,
+            version=manifest.version,
+            archive_sha256=archive.sha256,
+            preprocess_sha256=manifest.preprocess_sha256,
+            architecture=manifest.architecture,
+            paper=manifest.paper,
+            crop_size_px=manifest.preprocess.size_px,
+            crop_channels=manifest.preprocess.channels,
+            temperature=manifest.temperature,
+            uncertain_below=manifest.uncertain_below,
+            figures=dict(manifest.figures),
+            is_default=is_default,
+        )
+        batcher = Batcher(worker, policy, observer=observer, clock=clock)
+        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher)
+
+    async def close(self) -> None:
+        """Stop at once; faces that are not done get NotReadyError. Drain the batcher before to finish them."""
+        await self.batcher.close()
+        await self.worker.close()

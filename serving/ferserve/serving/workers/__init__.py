@@ -1,0 +1,1 @@
+"""Workers run one batch of crops through a model; see `protocol`."""

@@ -1,0 +1,117 @@
+"""The default worker: ONNX Runtime in this process.
+
+One session, one thread a run, and as many runs side by side as cores: two threads in one run cost twice the CPU time of
+two runs with one thread each.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+import numpy as np
+
+from ferserve.faces.archive import Archive
+from ferserve.faces.session import DEFAULT_PROVIDERS, ScoringSession
+from ferserve.serving.cores import available_cores
+from ferserve.serving.errors import WorkerFailedError
+from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo, check_shape, grey_batch
+
+MAX_THREADS: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedConfig:
+    """How ONNX Runtime is run.
+
+    Attributes:
+        threads: runs side by side, 1 to 256; all cores unless told otherwise.
+        providers: execution providers, the preferred one first; each must be part of the installed ONNX Runtime.
+    """
+
+    threads: int = field(default_factory=available_cores)
+    providers: tuple[str, ...] = DEFAULT_PROVIDERS
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise ValueError(f"threads must be 1 to {MAX_THREADS}, got {self.threads}")
+
+
+class EmbeddedWorker:
+    """Runs one archive's graph in this process. Use `start`, which proves that it works before it returns."""
+
+    def __init__(self, session: ScoringSession, info: WorkerInfo, executor: ThreadPoolExecutor, threads: int) -> None:
+        self._session = session
+        self._info = info
+        self._executor = executor
+        self._threads = threads
+
+    @classmethod
+    async def start(cls, archive: Archive, config: EmbeddedConfig) -> Self:
+        """Load the graph, check it against the manifest, and warm it up with one real run.
+
+        Raises:
+            ArchiveError: ONNX Runtime refuses the graph, or it takes or gives another shape than the manifest says.
+            WorkerFailedError: the graph loads but does not score, or a provider asked for is not to be had.
+        """
+        executor = ThreadPoolExecutor(config.threads, thread_name_prefix=f"onnx-{archive.manifest.name}")
+        try:
+            session = await asyncio.get_running_loop().run_in_executor(
+                executor, lambda: ScoringSession.from_archive(archive, providers=config.providers)
+            )
+            _check_providers(session, config)
+            info = WorkerInfo(
+                kind="embedded",
+                model=archive.manifest.name,
+                version=archive.manifest.version,
+                crop_shape=session.crop_shape,
+                detail=f"ONNX Runtime, {', '.join(session.providers)}, {config.threads} runs side by side",
+            )
+            worker = cls(session, info, executor, config.threads)
+            await worker.probe()
+            await worker._score_grey(2)  # a graph with a fixed batch passes with one crop
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+        return worker
+
+    @property
+    def concurrency(self) -> int:
+        """One run a thread."""
+        return self._threads
+
+    async def infer(self, batch: CropBatch) -> ScoreBatch:
+        """Score one batch on a thread of its own; a run that was begun is finished even when it is cancelled."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.score, batch)
+        except Exception as error:
+            raise WorkerFailedError(
+                f"ONNX Runtime failed on a batch of {len(batch)} faces: {type(error).__name__}"
+            ) from error
+
+    async def probe(self) -> None:
+        """Score one grey crop; raises WorkerFailedError unless seven finite scores come back."""
+        await self._score_grey(1)
+
+    def describe(self) -> WorkerInfo:
+        """What runs here."""
+        return self._info
+
+    async def close(self) -> None:
+        """Let the threads go; runs that were begun end by themselves."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _score_grey(self, faces: int) -> None:
+        scores = await self.infer(np.repeat(grey_batch(self._info.crop_shape), faces, axis=0))
+        check_shape(scores, faces)
+        if not np.isfinite(scores).all():
+            raise WorkerFailedError("expected finite scores of a grey crop, got NaN or infinity")
+
+
+def _check_providers(session: ScoringSession, config: EmbeddedConfig) -> None:
+    """ONNX Runtime falls back to the CPU with a mere warning; an operator who named a provider wants to know."""
+    missing = [name for name in config.providers if name not in session.providers]
+    if missing:
+        raise WorkerFailedError(
+            f"providers: expected {', '.join(config.providers)}, got {', '.join(session.providers)} only"
+        )

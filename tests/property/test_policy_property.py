@@ -1,0 +1,186 @@
+"""Properties of the batch policy over any sequence of offers, takes and cancellations."""
+
+from collections import Counter
+from itertools import count
+from math import isqrt
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ferserve.serving.policy import FairQueue, Job
+from ferserve.serving.requests import Priority
+
+MAX_JOBS = 24
+NEVER_S = 1e9
+
+flows = st.sampled_from("abcde")
+priorities = st.sampled_from(Priority)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Any order of operations; every job is followed to its one end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = FairQueue(max_jobs=MAX_JOBS, bulk_share=0.05, quantum=3)
+        self.ids = count()
+        self.now_s = 0.0
+        self.waiting: dict[int, Job] = {}
+        self.ended: set[int] = set()
+
+    @rule(
+        flow=flows,
+        priority=priorities,
+        faces=st.integers(1, 12),
+        lasts_s=st.integers(0, 20),
+        admitted=st.booleans(),
+    )
+    def offer(self, flow: str, priority: Priority, faces: int, lasts_s: int, *, admitted: bool):
+        for _ in range(faces):
+            job = Job(
+                job_id=next(self.ids),
+                flow=flow,
+                priority=priority,
+                deadline_s=self.now_s + lasts_s,
+                enqueued_s=self.now_s,
+                admitted=admitted,
+            )
+            accepted = self.queue.offer(job)
+            assert accepted == (admitted or len(self.waiting) < MAX_JOBS)
+            if accepted:
+                self.waiting[job.job_id] = job
+
+    @rule(max_jobs=st.integers(1, 10))
+    def take(self, max_jobs: int):
+        batch = self.queue.take(self.now_s, max_jobs)
+        good = [job for job in self.waiting.values() if job.deadline_s > self.now_s]
+        assert len(batch.jobs) == min(max_jobs, len(good)), "work-conserving, and no more than asked for"
+        for job in batch.jobs:
+            assert job.deadline_s > self.now_s
+            self.end(job)
+        for job in batch.expired:
+            assert job.deadline_s <= self.now_s
+            self.end(job)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject):
+        job_id = data.draw(st.sampled_from(sorted(self.waiting)))
+        assert self.queue.cancel(job_id)
+        self.end(self.waiting[job_id])
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data())
+    def cancel_too_late(self, data: st.DataObject):
+        assert not self.queue.cancel(data.draw(st.sampled_from(sorted(self.ended))))
+
+    @rule(seconds=st.integers(1, 10))
+    def time_passes(self, seconds: int):
+        self.now_s += seconds
+
+    @invariant()
+    def nothing_is_lost_or_doubled(self):
+        assert len(self.queue) == len(self.waiting)
+        assert all(job_id in self.queue for job_id in self.waiting)
+
+    def end(self, job: Job) -> None:
+        assert self.waiting.pop(job.job_id) == job
+        assert job.job_id not in self.ended
+        self.ended.add(job.job_id)
+
+    def teardown(self):
+        self.now_s = 0.0
+        while self.waiting:
+            before = len(self.waiting)
+            self.take(10)
+            assert len(self.waiting) < before
+
+
+TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def fill(queue: FairQueue, ids: "count[int]", flow: str, faces: int, priority: Priority, deadline_s: float) -> None:
+    for _ in range(faces):
+        queue.offer(
+            Job(
+                job_id=next(ids),
+                flow=flow,
+                priority=priority,
+                deadline_s=deadline_s,
+                enqueued_s=0.0,
+                admitted=True,
+            )
+        )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    quantum=st.integers(1, 8),
+    batch_sizes=st.lists(st.integers(1, 8), min_size=1, max_size=30),
+    deadlines=st.lists(st.integers(1, 100), min_size=2, max_size=5),
+)
+def test_flows_that_always_wait_differ_by_at_most_two_turns_in_any_window(
+    quantum: int, batch_sizes: list[int], deadlines: list[int]
+):
+    queue, ids = FairQueue(max_jobs=1, bulk_share=0.05, quantum=quantum), count()
+    for number, deadline in enumerate(deadlines):
+        fill(queue, ids, str(number), sum(batch_sizes), Priority.INTERACTIVE, deadline)
+    served = [job.flow for size in batch_sizes for job in queue.take(0.0, size).jobs]
+    for start in range(0, len(served), 7):
+        for end in range(start, len(served) + 1, 5):
+            window = Counter(served[start:end])
+            shares = [window[str(number)] for number in range(len(deadlines))]
+            assert max(shares) - min(shares) <= 2 * quantum
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    quantum=st.integers(1, 8),
+    taken_first=st.integers(0, 40),
+    crowds=st.integers(1, 5),
+    new_deadline_s=st.integers(1, 100),
+)
+def test_a_newcomer_waits_for_at_most_two_turns_of_each_other_flow(
+    quantum: int, taken_first: int, crowds: int, new_deadline_s: int
+):
+    queue, ids = FairQueue(max_jobs=1, bulk_share=0.05, quantum=quantum), count()
+    for crowd in range(crowds):
+        fill(queue, ids, f"crowd {crowd}", 200, Priority.INTERACTIVE, 50)
+    queue.take(0.0, taken_first)
+    fill(queue, ids, "selfie", 1, Priority.INTERACTIVE, new_deadline_s)
+    order = [job.flow for job in queue.take(0.0, 2 * quantum * crowds + 1).jobs]
+    assert "selfie" in order
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrivals=st.lists(st.integers(1, 4), min_size=30, max_size=60))
+def test_a_stream_of_urgent_newcomers_does_not_starve_an_old_flow(arrivals: list[int]):
+    queue, ids = FairQueue(max_jobs=1, bulk_share=0.05, quantum=4), count()
+    fill(queue, ids, "old", 4 * len(arrivals), Priority.INTERACTIVE, NEVER_S)
+    old = 0
+    for number, faces in enumerate(arrivals):
+        fill(queue, ids, f"new {number}", faces, Priority.INTERACTIVE, 1.0)
+        old += [job.flow for job in queue.take(0.0, 4).jobs].count("old")
+    # Even where newcomers alone fill every batch, a round is only one flow longer than the one before it, so the old
+    # flow has had about sqrt(2 n) turns after n batches.
+    assert old >= 4 * (isqrt(len(arrivals)) - 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    share=st.floats(0.01, 0.5),
+    batch_sizes=st.lists(st.integers(1, 10), min_size=5, max_size=60),
+)
+def test_bulk_has_its_share_in_any_window_while_it_waits(share: float, batch_sizes: list[int]):
+    queue, ids = FairQueue(max_jobs=1, bulk_share=share, quantum=4), count()
+    total = sum(batch_sizes)
+    fill(queue, ids, "bulk", total, Priority.BULK, NEVER_S)
+    fill(queue, ids, "interactive", total, Priority.INTERACTIVE, NEVER_S)
+    served = [job.flow for size in batch_sizes for job in queue.take(0.0, size).jobs]
+    period = int(1 / share)
+    for start in range(len(served) - period + 1):
+        assert served[start : start + period].count("bulk") >= 1
+    assert served.count("bulk") >= int(total * share)
+    assert served.count("bulk") <= total / period, "and no more than that while interactive waits"

@@ -1,0 +1,127 @@
+import re
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from ferserve.faces.errors import Reason
+from ferserve.serving.admission import Bound
+from ferserve.serving.dispatch import Drop
+from ferserve.serving.metrics import CONTENT_TYPE, Metrics
+from ferserve.serving.requests import ModelRef, Priority
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, labels)
+
+
+def ref(name: str = "mobilenet", version: str = "1", sha256: str = "a" * 64) -> ModelRef:
+    return ModelRef(name=name, version=version, archive_sha256=sha256, preprocess_sha256="b" * 64)
+
+
+def test_requests_are_counted_and_timed_by_method_and_code(metrics: Metrics):
+    metrics.request_done("Analyze", None, 0.02)
+    metrics.request_done("Analyze", Reason.OVERLOADED, 0.001)
+    assert value(metrics.registry, "ferserve_requests_total", method="Analyze", code="OK") == 1
+    assert value(metrics.registry, "ferserve_requests_total", method="Analyze", code="OVERLOADED") == 1
+    labels = {"method": "Analyze", "code": "OK"}
+    assert value(metrics.registry, "ferserve_request_duration_seconds_sum", **labels) == pytest.approx(0.02)
+    assert value(metrics.registry, "ferserve_request_duration_seconds_bucket", le="0.025", **labels) == 1
+    assert value(metrics.registry, "ferserve_request_duration_seconds_bucket", le="0.01", **labels) == 0
+
+
+def test_a_batch_shows_its_size_its_waits_and_its_run(metrics: Metrics):
+    batches = metrics.batches("mobilenet")
+    batches.queued(3)
+    batches.started([0.1, 0.3])
+    batches.finished(2, 0.5)
+    batches.worker_failed(2)
+    assert value(metrics.registry, "ferserve_queued_faces", model="mobilenet") == 3
+    assert value(metrics.registry, "ferserve_batch_faces_sum", model="mobilenet") == 2
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_count", stage="queue") == 2
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="queue") == pytest.approx(0.4)
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="infer") == pytest.approx(0.5)
+    assert value(metrics.registry, "ferserve_worker_failed_faces_total", model="mobilenet") == 2
+
+
+def test_what_was_dropped_before_computation_is_told_apart_by_stage_and_cause(metrics: Metrics):
+    metrics.batches("mobilenet").dropped(Drop.EXPIRED, 4)
+    metrics.preparation().dropped(Drop.CANCELLED, 1)
+    name = "ferserve_dropped_before_compute_total"
+    assert value(metrics.registry, name, stage="infer", cause="expired") == 4
+    assert value(metrics.registry, name, stage="infer", cause="cancelled") == 0
+    assert value(metrics.registry, name, stage="prepare", cause="cancelled") == 1
+
+
+def test_preparation_shows_who_waits_and_for_how_long(metrics: Metrics):
+    preparation = metrics.preparation()
+    preparation.queued(5)
+    preparation.started([0.2])
+    preparation.finished(1, 9.0)
+    assert value(metrics.registry, "ferserve_waiting_images") == 5
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="turn") == pytest.approx(0.2)
+
+
+def test_admission_shows_what_is_in_flight_and_what_ran_out(metrics: Metrics):
+    metrics.in_flight(7)
+    metrics.refused(Bound.FACES, Priority.BULK)
+    assert value(metrics.registry, "ferserve_in_flight_images") == 7
+    assert value(metrics.registry, "ferserve_refused_total", reason="faces", priority="bulk") == 1
+
+
+def test_a_picture_without_a_face_is_counted_as_such(metrics: Metrics):
+    metrics.image_scored("mobilenet", faces=0, uncertain=0)
+    metrics.image_scored("mobilenet", faces=3, uncertain=1)
+    assert value(metrics.registry, "ferserve_images_without_face_total") == 1
+    assert value(metrics.registry, "ferserve_image_faces_count") == 2
+    assert value(metrics.registry, "ferserve_image_faces_sum") == 3
+    assert value(metrics.registry, "ferserve_faces_total", model="mobilenet") == 3
+    assert value(metrics.registry, "ferserve_uncertain_faces_total", model="mobilenet") == 1
+
+
+def test_crops_count_as_faces_and_not_as_pictures(metrics: Metrics):
+    metrics.faces_scored("mobilenet", faces=5, uncertain=2)
+    metrics.faces_skipped(1)
+    assert value(metrics.registry, "ferserve_faces_total", model="mobilenet") == 5
+    assert value(metrics.registry, "ferserve_image_faces_count") == 0
+    assert value(metrics.registry, "ferserve_skipped_faces_total") == 1
+
+
+def test_a_stage_is_timed(metrics: Metrics):
+    metrics.stage("detect", 0.015)
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="detect") == pytest.approx(0.015)
+
+
+def test_a_reloaded_archive_replaces_the_one_before_it(metrics: Metrics):
+    metrics.archive_loaded(ref(sha256="1" * 64))
+    metrics.archive_loaded(ref(name="dal-net"))
+    metrics.archive_loaded(ref(version="2", sha256="2" * 64))
+    name = "ferserve_archive_info"
+    assert value(metrics.registry, name, model="mobilenet", version="1", archive_sha256="1" * 64) is None
+    assert value(metrics.registry, name, model="mobilenet", version="2", archive_sha256="2" * 64) == 1
+    metrics.archive_unloaded("dal-net")
+    metrics.archive_unloaded("dal-net")
+    assert value(metrics.registry, name, model="dal-net", version="1", archive_sha256="a" * 64) is None
+
+
+def test_two_gateways_do_not_share_counters():
+    first, second = Metrics(), Metrics()
+    first.faces_skipped(1)
+    assert value(second.registry, "ferserve_skipped_faces_total") == 0
+
+
+def test_the_exposition_parses_and_every_name_is_ours_and_says_its_unit(metrics: Metrics):
+    metrics.request_done("Analyze", None, 0.02)
+    metrics.archive_loaded(ref())
+    families = list(text_string_to_metric_families(metrics.exposition().decode()))
+    names = {family.name for family in families if not family.name.endswith("_created")}
+    assert "ferserve_build_info" in names
+    assert all(re.fullmatch(r"ferserve_[a-z_]+", name) for name in names)
+    assert all(name.endswith("_seconds") for name in names if "duration" in name)
+    assert all(family.documentation.endswith(".") for family in families if family.name in names)
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
