@@ -1,5 +1,6 @@
 """What tests of several rooms need: a made-up archive, and one real photo of a face."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -39,27 +40,37 @@ def _tiny_graph() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def tiny_archive(tmp_path_factory) -> Path:
-    """An archive that scores, though it learnt nothing: named `tiny`, version 0.0.1, grey crops of 24 pixels."""
-    spec = PreprocessSpec(size_px=TINY_SIZE_PX, channels=1)
-    manifest = ArchiveManifest(
-        format=FORMAT,
-        name="tiny",
-        version="0.0.1",
-        architecture="one linear layer",
-        paper="none",
-        labels=LABELS,
-        preprocess=spec,
-        preprocess_sha256=spec.sha256,
-        temperature=1.0,
-        class_bias=(0.0,) * len(LABELS),
-        uncertain_below=0.5,
-        recipe_sha256="0" * 64,
-        data=(),
-        figures={"accuracy": 0.125},
-    )
-    path = tmp_path_factory.mktemp("archives") / "tiny.mar"
-    return write_archive(path, manifest, {"model.onnx": _tiny_graph(), "card.md": b"# tiny\n"}).path
+def pack_archive(tmp_path_factory) -> Callable[..., Path]:
+    """Write an archive that learnt nothing: version 0.0.1, grey crops of 24 pixels; its graph scores unless given."""
+
+    def pack(name: str, graph: bytes | None = None) -> Path:
+        spec = PreprocessSpec(size_px=TINY_SIZE_PX, channels=1)
+        manifest = ArchiveManifest(
+            format=FORMAT,
+            name=name,
+            version="0.0.1",
+            architecture="one linear layer",
+            paper="none",
+            labels=LABELS,
+            preprocess=spec,
+            preprocess_sha256=spec.sha256,
+            temperature=1.0,
+            class_bias=(0.0,) * len(LABELS),
+            uncertain_below=0.5,
+            recipe_sha256="0" * 64,
+            data=(),
+            figures={"accuracy": 0.125},
+        )
+        path = tmp_path_factory.mktemp("archives") / f"{name}.mar"
+        return write_archive(path, manifest, {"model.onnx": graph or _tiny_graph(), "card.md": b"# made up\n"}).path
+
+    return pack
+
+
+@pytest.fixture(scope="session")
+def tiny_archive(pack_archive) -> Path:
+    """An archive named `tiny` that scores."""
+    return pack_archive("tiny")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
-from ferserve.faces.errors import FerserveError
+from ferserve.faces.errors import FerserveError, Reason
 from ferserve.faces.types import Box, Detection, Quality, QualityIssue, ScoredFace
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.grpc_api import GrpcConfig, build_grpc_server
@@ -118,11 +118,23 @@ class FakeAnalyzer:
 
 
 @dataclass
+class FakeObserver:
+    """Keeps what was reported of each request: method or route, and reason."""
+
+    done: asyncio.Queue[tuple[str, Reason | None]] = field(default_factory=asyncio.Queue)
+
+    def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
+        assert duration_s >= 0
+        self.done.put_nowait((method, reason))
+
+
+@dataclass
 class GrpcGateway:
     """A running gRPC server and what stands behind it."""
 
     analyzer: FakeAnalyzer
     health: Health
+    observer: FakeObserver
     server: grpc.aio.Server
     target: str
 
@@ -138,19 +150,29 @@ def sample_model() -> ModelInfo:
 
 
 @pytest.fixture
+def fake_analyzer() -> FakeAnalyzer:
+    return FakeAnalyzer()
+
+
+@pytest.fixture
+def fake_observer() -> FakeObserver:
+    return FakeObserver()
+
+
+@pytest.fixture
 async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
     """Start gRPC gateways on free loopback ports; they are stopped after the test."""
     servers: list[grpc.aio.Server] = []
 
     async def start(*, max_image_bytes: int = 1024, ready: bool = True, **settings: int) -> GrpcGateway:
-        analyzer, health = FakeAnalyzer(), Health()
+        analyzer, health, observer = FakeAnalyzer(), Health(), FakeObserver()
         if ready:
             health.ready()
         config = GrpcConfig(port=0, **settings)
-        server, port = build_grpc_server(analyzer, health, config, max_image_bytes=max_image_bytes)
+        server, port = build_grpc_server(analyzer, health, config, max_image_bytes=max_image_bytes, observer=observer)
         servers.append(server)
         await server.start()
-        return GrpcGateway(analyzer, health, server, f"127.0.0.1:{port}")
+        return GrpcGateway(analyzer, health, observer, server, f"127.0.0.1:{port}")
 
     yield start
     for server in servers:

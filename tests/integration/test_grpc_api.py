@@ -183,6 +183,26 @@ async def test_classify_gives_one_item_a_face(stub, grpc_gateway, sample_model):
     assert response.model.name == sample_model.name
 
 
+async def test_every_call_is_reported_by_its_name_and_reason(stub, grpc_gateway):
+    grpc_gateway.analyzer.errors[b"bad"] = InvalidImageError("not a picture")
+    done = grpc_gateway.observer.done
+    await stub.Analyze(service_pb.AnalyzeRequest(image=b"one"))
+    assert await done.get() == ("Analyze", None)
+    await failure_of(stub.Analyze(service_pb.AnalyzeRequest(image=b"bad")))
+    assert await done.get() == ("Analyze", Reason.INVALID_IMAGE)
+    await failure_of(stub.GetModel(service_pb.GetModelRequest(name="absent")))
+    assert await done.get() == ("GetModel", Reason.MODEL_NOT_FOUND)
+    leaving = stub.ClassifyFaces(service_pb.ClassifyFacesRequest(faces=[b"hold"]))
+    while await grpc_gateway.analyzer.started.get() != b"hold":
+        pass
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert await done.get() == ("ClassifyFaces", Reason.CANCELLED)
+    assert [reply async for reply in stub.StreamAnalyze(iter([]))] == []
+    assert await done.get() == ("StreamAnalyze", None)
+
+
 async def test_models_are_listed_and_described(stub, sample_model):
     listed = await stub.ListModels(service_pb.ListModelsRequest())
     described = await stub.GetModel(service_pb.GetModelRequest(name=sample_model.name))
@@ -358,13 +378,15 @@ async def test_the_largest_picture_fits_and_a_message_above_the_limit_is_refused
 async def test_a_message_limit_below_the_largest_picture_is_refused(grpc_gateway):
     config = GrpcConfig(port=0, max_message_bytes=1024 * 1024)
     with pytest.raises(ValueError, match=r"^max_message_bytes must be 1114112 or more .* got 1048576"):
-        build_grpc_server(grpc_gateway.analyzer, Health(), config, max_image_bytes=1024 * 1024)
+        build_grpc_server(
+            grpc_gateway.analyzer, Health(), config, max_image_bytes=1024 * 1024, observer=grpc_gateway.observer
+        )
 
 
 async def test_a_taken_port_is_an_error(grpc_gateway):
     config = GrpcConfig(port=int(grpc_gateway.target.rpartition(":")[2]))
     with pytest.raises(RuntimeError, match="bind"):
-        build_grpc_server(grpc_gateway.analyzer, Health(), config, max_image_bytes=1024)
+        build_grpc_server(grpc_gateway.analyzer, Health(), config, max_image_bytes=1024, observer=grpc_gateway.observer)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Every answer's trailing metadata repeats the call's `x-request-id`.
 import asyncio
 import logging
 import re
+import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -29,7 +30,9 @@ from ferserve.serving.convert import (
     stream_reply_to_pb,
 )
 from ferserve.serving.errors import NotReadyError
+from ferserve.serving.grpc_requests import MalformedRequests
 from ferserve.serving.health import Health, HealthState
+from ferserve.serving.observing import RequestObserver
 from ferserve.serving.requests import ImageAnalysis, RequestContext
 from ferserve.serving.status import public_error, rich_status
 from ferserve.v1 import expression_service_pb2 as service_pb
@@ -99,16 +102,19 @@ class GrpcConfig:
 class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     """`ferserve.v1.ExpressionService` over an analyzer."""
 
-    def __init__(self, analyzer: Analyzer, health: Health, *, max_stream_frames_in_flight: int) -> None:
+    def __init__(
+        self, analyzer: Analyzer, health: Health, *, max_stream_frames_in_flight: int, observer: RequestObserver
+    ) -> None:
         self._analyzer = analyzer
         self._health = health
+        self._observer = observer
         self._max_stream_frames_in_flight = max_stream_frames_in_flight
 
     async def Analyze(  # noqa: N802 - the service's own name
         self, request: service_pb.AnalyzeRequest, context: _Context
     ) -> service_pb.AnalyzeResponse:
         """Analyse one picture."""
-        async with self._answering(context) as call:
+        async with self._answering(context, "Analyze") as call:
             analysis = await self._analyzer.analyze(request.image, options_from_pb(request.options), call)
             return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
@@ -116,7 +122,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self, request: service_pb.BatchAnalyzeRequest, context: _Context
     ) -> service_pb.BatchAnalyzeResponse:
         """Analyse many pictures; each has its own outcome."""
-        async with self._answering(context) as call:
+        async with self._answering(context, "BatchAnalyze") as call:
             outcomes = await self._analyzer.analyze_many(request.images, options_from_pb(request.options), call)
             _log_internal(outcomes, call)
             return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
@@ -127,7 +133,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: _Context
     ) -> None:
         """Analyse frames as they come; each gets exactly one reply."""
-        async with self._reporting(context) as call:
+        async with self._reporting(context, "StreamAnalyze") as call:
             with self._health.accept():
                 stream = _FrameStream(self._analyzer, self._health, context, call, self._max_stream_frames_in_flight)
             await stream.run(aiter(request_iterator))
@@ -136,7 +142,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self, request: service_pb.ClassifyFacesRequest, context: _Context
     ) -> service_pb.ClassifyFacesResponse:
         """Score crops that the caller cut out."""
-        async with self._answering(context) as call:
+        async with self._answering(context, "ClassifyFaces") as call:
             classification = await self._analyzer.classify(request.faces, options_from_pb(request.options), call)
             _log_internal(classification.items, call)
             return classification_to_pb(classification)
@@ -146,35 +152,46 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     ) -> service_pb.ListModelsResponse:
         """List the loaded models."""
         del request  # holds nothing
-        async with self._answering(context):
+        async with self._answering(context, "ListModels"):
             return service_pb.ListModelsResponse(models=[model_to_pb(model) for model in self._analyzer.models()])
 
     async def GetModel(  # noqa: N802 - the service's own name
         self, request: service_pb.GetModelRequest, context: _Context
     ) -> service_pb.GetModelResponse:
         """Describe one loaded model."""
-        async with self._answering(context):
+        async with self._answering(context, "GetModel"):
             return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
 
+    async def refuse(self, rpc: str, context: _Context, error: InvalidRequestError) -> None:
+        """End a call whose request is none."""
+        async with self._reporting(context, rpc):
+            raise error
+
     @asynccontextmanager
-    async def _answering(self, context: _Context) -> AsyncIterator[RequestContext]:
+    async def _answering(self, context: _Context, rpc: str) -> AsyncIterator[RequestContext]:
         """Hold a call as accepted while the block computes its answer; errors become the call's status."""
-        async with self._reporting(context) as call:
+        async with self._reporting(context, rpc) as call:
             with self._health.accept():
                 yield call
 
     @asynccontextmanager
-    async def _reporting(self, context: _Context) -> AsyncIterator[RequestContext]:
-        """Name the call and turn what the block raises into its status. Cancellation passes through untouched."""
+    async def _reporting(self, context: _Context, rpc: str) -> AsyncIterator[RequestContext]:
+        """Name the call, turn what the block raises into its status, report it. Cancellation passes through."""
         call = _request_context(context)
         context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        began_s = time.perf_counter()
+        reason: Reason | None = Reason.CANCELLED  # stands if the caller leaves, which no `except` here sees
         try:
             yield call
+            reason = None
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and nothing more
+            reason = public_error(error).reason
             _log_internal([error], call)
             status = rpc_status.to_status(rich_status(error))
             trailing = (*status.trailing_metadata, (REQUEST_ID_KEY, call.request_id))
             await context.abort(status.code, status.details, trailing)
+        finally:
+            self._observer.request_done(rpc, reason, time.perf_counter() - began_s)
 
 
 class _FrameStream:
@@ -193,15 +210,21 @@ class _FrameStream:
         self._places = asyncio.Semaphore(max_in_flight)
         self._writing = asyncio.Lock()  # gRPC takes one message at a time
 
-    async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest]) -> None:
-        """Answer frames until the client sends no more; a caller who leaves cancels every frame with the call."""
+    async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest | InvalidRequestError]) -> None:
+        """Answer frames until the client sends no more; a caller who leaves cancels every frame with the call.
+
+        Raises:
+            InvalidRequestError: what came is no frame, so it has no id to answer to; the frames before it are answered.
+        """
         async with asyncio.TaskGroup() as frames:
             while True:
                 await self._places.acquire()
                 frame = await anext(incoming, None)
-                if frame is None:
-                    return
+                if frame is None or isinstance(frame, InvalidRequestError):
+                    break
                 frames.create_task(self._answer(frame))
+        if frame is not None:
+            raise frame
 
     async def _answer(self, frame: service_pb.StreamAnalyzeRequest) -> None:
         try:
@@ -238,7 +261,7 @@ class _FrameStream:
 
 
 def build_grpc_server(
-    analyzer: Analyzer, health: Health, config: GrpcConfig, *, max_image_bytes: int
+    analyzer: Analyzer, health: Health, config: GrpcConfig, *, max_image_bytes: int, observer: RequestObserver
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -250,6 +273,7 @@ def build_grpc_server(
         health: the gateway's state, shared with its other protocols.
         config: how to listen.
         max_image_bytes: the largest picture that the analyzer takes.
+        observer: told about every call.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -262,8 +286,11 @@ def build_grpc_server(
             f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
             f"got {config.max_message_bytes}"
         )
-    server = grpc.aio.server(options=config.channel_options)
-    servicer = ExpressionServicer(analyzer, health, max_stream_frames_in_flight=config.max_stream_frames_in_flight)
+    servicer = ExpressionServicer(
+        analyzer, health, max_stream_frames_in_flight=config.max_stream_frames_in_flight, observer=observer
+    )
+    malformed = MalformedRequests(SERVICE_NAME, servicer.refuse)
+    server = grpc.aio.server(interceptors=(malformed,), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
     reflection.enable_server_reflection((SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)

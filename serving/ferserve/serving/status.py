@@ -33,7 +33,7 @@ from ferserve.serving.errors import (
 ERROR_DOMAIN: Final = "ferserve"
 INTERNAL_MESSAGE: Final = "internal error"
 MAX_MESSAGE_CHARS: Final = 400
-"""A message travels twice in gRPC's trailers, for which peers set aside 8 KiB; it may quote what the caller sent."""
+"""A message may quote what the caller sent, and travels twice in gRPC's trailers, for which peers set aside 8 KiB."""
 _NS_PER_S: Final = 1_000_000_000
 
 

@@ -1,0 +1,89 @@
+"""The operators' port: `/metrics`, `/status`, `/livez`, `/readyz`; apart from the callers' port, so closed to them."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import onnxruntime
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ferserve.serving.engine import Engine
+from ferserve.serving.health import Health
+from ferserve.serving.http_server import check_port
+from ferserve.serving.metrics import CONTENT_TYPE, Metrics
+from ferserve.serving.models import LoadedModel
+from ferserve.serving.probes import add_probes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """Where operators find the gateway.
+
+    Attributes:
+        host: address to listen on; loopback unless told otherwise.
+        port: 0 to 65535; 0 takes a free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8091
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
+
+
+def create_admin_app(
+    engine: Engine, health: Health, metrics: Metrics, *, version: str, clock: Callable[[], float]
+) -> Starlette:
+    """Build the ASGI application.
+
+    Args:
+        version: of the package.
+        clock: seconds, rising; uptime counts from this call.
+    """
+    started_s = clock()
+
+    async def expose(_request: Request) -> Response:
+        return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def status(_request: Request) -> Response:
+        text = orjson.dumps(_status(engine, health, version=version, uptime_s=clock() - started_s))
+        return Response(text, media_type="application/json")
+
+    app = Starlette()
+    app.add_route("/metrics", expose)
+    app.add_route("/status", status)
+    add_probes(app, health)
+    return app
+
+
+def _status(engine: Engine, health: Health, *, version: str, uptime_s: float) -> dict[str, Any]:
+    return {
+        "state": health.state.value,
+        "uptime_s": round(uptime_s, 3),
+        "build": {
+            "version": version,
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+        },
+        "in_flight": {
+            "requests": health.in_flight,
+            "images": engine.admission.images_in_flight,
+            "faces": engine.admission.faces_in_flight,
+            "expected_faces_per_image": engine.admission.expected_faces,
+        },
+        "detector": engine.detector,
+        "models": [_model(model) for model in engine.models.values()],
+    }
+
+
+def _model(model: LoadedModel) -> dict[str, Any]:
+    worker = model.worker.describe()
+    return {
+        **asdict(model.info),
+        "queued_faces": model.batcher.queued_faces,
+        "worker": {"kind": worker.kind, "detail": worker.detail, "concurrency": model.worker.concurrency},
+    }

@@ -1,0 +1,1 @@
+"""One module a verb; each imports what is heavy inside its function, so that `ferserve --help` stays quick."""

@@ -1,0 +1,31 @@
+"""Flags that several verbs share."""
+
+from typing import Annotated
+
+import typer
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="PATH|NAME", help="An archive; the first one answers by default. Repeatable."),
+]
+Hashes = Annotated[
+    list[str] | None,
+    typer.Option("--sha256", metavar="HEX", help="What each --model's file must hash to, in the same order."),
+]
+DetectorName = Annotated[str | None, typer.Option("--detector", metavar="NAME", help="Which face detector runs.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores unless told otherwise.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+
+
+def models_section(
+    models: list[str] | None, hashes: list[str] | None, detector: str | None
+) -> dict[str, list[str] | str]:
+    """The settings of section `models` that flags gave."""
+    section: dict[str, list[str] | str] = {}
+    if models:
+        section["archives"] = models
+    if hashes:
+        section["sha256"] = hashes
+    if detector is not None:
+        section["detector"] = detector
+    return section

@@ -1,0 +1,53 @@
+"""`ferserve serve`: gRPC, REST and the admin port."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ferserve.serving.commands.options import DetectorName, Hashes, Models, Threads, models_section
+
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+
+
+def serve(
+    *,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of all three ports; loopback by default.")] = None,
+    grpc_port: Port = None,
+    http_port: Port = None,
+    admin_port: Port = None,
+    model: Models = None,
+    sha256: Hashes = None,
+    detector: DetectorName = None,
+    threads: Threads = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in effect as TOML.")] = False,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain.
+
+    Settings come from --config, the environment (FERSERVE_SECTION__KEY) and flags; the last one wins.
+    """
+    import os
+
+    from ferserve.serving.app import run
+    from ferserve.serving.config import ServeConfig
+    from ferserve.serving.logs import configure_logging
+    from ferserve.serving.settings import read_settings, to_toml
+
+    ports = {"grpc": grpc_port, "http": http_port, "admin": admin_port}
+    flags: dict[str, dict[str, Any]] = {name: _given(host=host, port=port) for name, port in ports.items()} | {
+        "models": models_section(model, sha256, detector),
+        "analyzer": _given(threads=threads),
+        "embedded": _given(threads=threads),
+    }
+    settings = read_settings(ServeConfig, file=config, environ=os.environ, flags=flags)
+    if print_config:
+        typer.echo(to_toml(settings), nl=False)
+        return
+    configure_logging(settings.log)
+    run(settings, typer.echo)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """What was given at all."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,139 @@
+"""Everything that turns bytes into answers, built from settings: archives, workers, detector, threads, analyzer.
+
+The servers, `ferserve score` and `ferserve bench` all run this one.
+"""
+
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from ferserve.faces.archive import Archive
+from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import DETECTOR_NAMES, load_detector
+from ferserve.faces.index import DEFAULT, open_archive
+from ferserve.serving.admission import Admission, AdmissionConfig
+from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.errors import StartError
+from ferserve.serving.metrics import Metrics
+from ferserve.serving.models import LoadedModel
+from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.workers.embedded import EmbeddedConfig, EmbeddedWorker
+
+CLOCK: Final = time.monotonic
+"""For deadlines and timings. `loop.time()` counts from the same zero, but uvloop's counts whole milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsConfig:
+    """Which archives and which detector are loaded.
+
+    Attributes:
+        archives: paths or names, at least one; the first one answers requests that name no model.
+        sha256: of the whole files, 64 hex digits each: none, or one for each of `archives`. A shipped archive is
+            checked against the index without it.
+        detector: one of `DETECTOR_NAMES`.
+    """
+
+    archives: tuple[str, ...] = (DEFAULT,)
+    sha256: tuple[str, ...] = ()
+    detector: str = DETECTOR_NAMES[0]
+
+    def __post_init__(self) -> None:
+        if not self.archives:
+            raise ValueError("archives must name at least one archive, got none")
+        if self.sha256 and len(self.sha256) != len(self.archives):
+            raise ValueError(
+                f"sha256 must be empty or have one entry for each of {len(self.archives)} archives, "
+                f"got {len(self.sha256)}"
+            )
+        for sha256 in self.sha256:
+            if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+                raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}")
+        if self.detector not in DETECTOR_NAMES:
+            raise ValueError(f"detector must be one of {', '.join(DETECTOR_NAMES)}, got {self.detector!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What the engine runs with, section by section."""
+
+    models: ModelsConfig = field(default_factory=ModelsConfig)
+    decode: DecodeLimits = field(default_factory=DecodeLimits)
+    analyzer: AnalyzerConfig = field(default_factory=AnalyzerConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    batching: BatchPolicyConfig = field(default_factory=BatchPolicyConfig)
+    embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Engine:
+    """The running parts, for those who answer requests and those who look on."""
+
+    analyzer: Analyzer
+    models: Mapping[str, LoadedModel]
+    admission: Admission
+    detector: str
+
+
+def open_archives(config: ModelsConfig) -> list[Archive]:
+    """Find and check all archives.
+
+    Raises:
+        ArchiveError: one is missing, altered or malformed; names the file and what was expected.
+        StartError: two of them have one name.
+    """
+    hashes = config.sha256 or (None,) * len(config.archives)
+    archives = [open_archive(source, sha256=sha256) for source, sha256 in zip(config.archives, hashes, strict=True)]
+    names = [archive.manifest.name for archive in archives]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise StartError(f"archives: expected different names, got {twice!r} twice")
+    return archives
+
+
+@asynccontextmanager
+async def running_engine(config: EngineConfig, archives: Sequence[Archive], metrics: Metrics) -> AsyncIterator[Engine]:
+    """Run checked archives until the block ends; each worker has scored for real before it begins.
+
+    Args:
+        archives: the first one is the default.
+    Raises:
+        ArchiveError, WorkerFailedError: an archive's graph does not run.
+    """
+    detector = load_detector(config.models.detector)
+    async with AsyncExitStack() as stack:
+        threads = ThreadPoolExecutor(config.analyzer.threads, thread_name_prefix="prepare")
+        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        models: dict[str, LoadedModel] = {}
+        for archive in archives:
+            name = archive.manifest.name
+            worker = await EmbeddedWorker.start(archive, config.embedded)
+            models[name] = LoadedModel.serve(
+                archive,
+                worker,
+                is_default=not models,
+                policy=config.batching,
+                observer=metrics.batches(name),
+                clock=CLOCK,
+            )
+            stack.push_async_callback(models[name].close)
+            metrics.archive_loaded(models[name].info)
+        admission = Admission(config.admission, bulk_share=config.batching.bulk_share, observer=metrics, clock=CLOCK)
+        analyzer = Analyzer(
+            models,
+            archives[0].manifest.name,
+            detector=detector,
+            decode_limits=config.decode,
+            config=config.analyzer,
+            bulk_share=config.batching.bulk_share,
+            admission=admission,
+            observer=metrics,
+            clock=CLOCK,
+            executor=threads,
+        )
+        stack.push_async_callback(analyzer.close)
+        yield Engine(analyzer=analyzer, models=models, admission=admission, detector=detector.name)

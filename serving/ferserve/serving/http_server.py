@@ -1,0 +1,182 @@
+"""uvicorn inside our own process and loop: sockets bound before anything starts, no signal handlers of its own."""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ferserve.faces.errors import InvalidRequestError
+from ferserve.serving.errors import StartError
+from ferserve.serving.rest_errors import JSON_TYPE, error_detail
+from ferserve.serving.rest_schema import ErrorMessage
+
+MAX_PORT: Final = 65535
+BACKLOG: Final = 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Of a request's line and headers, and as much of trailers and of framing between two pieces of a body."""
+
+
+def check_port(port: int) -> None:
+    """Raise ValueError unless `port` is a TCP port or 0, which stands for a free one."""
+    if not 0 <= port <= MAX_PORT:
+        raise ValueError(f"port must be 0 to {MAX_PORT}, got {port}")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a TCP socket that does not listen yet.
+
+    Raises:
+        StartError: the port is taken, or the host is not one of this machine's addresses.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}: {error.strerror}") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise StartError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """`host:port` of a bound socket, the host in brackets if it is an IPv6 address."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class HttpServer:
+    """One ASGI application on one socket.
+
+    Args:
+        header_timeout_s: longest that a connection may take to send a request's head.
+        keep_alive_s: how long an idle connection is kept.
+    """
+
+    def __init__(self, app: ASGIApp, bound: socket.socket, *, header_timeout_s: float, keep_alive_s: int) -> None:
+        self._config = uvicorn.Config(
+            app,
+            http=partial(_BoundedHeadProtocol, header_timeout_s),  # type: ignore[arg-type] # it is only ever called
+            ws="none",
+            loop="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=keep_alive_s,
+        )
+        self._server = _QuietServer(self._config)
+        self._socket = bound
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` that it listens on."""
+        return address_of(self._socket)
+
+    def unbind(self) -> None:
+        """Give the port back without ever having listened."""
+        self._socket.close()
+
+    def start(self) -> None:
+        """Begin to listen, inside the running loop."""
+        self._socket.listen(BACKLOG)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+
+    async def ended(self) -> None:
+        """Return when the server has ended, for whatever reason."""
+        if self._serving is not None:
+            await asyncio.wait((self._serving,))
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close the port, let requests finish for up to `timeout_s` seconds, cancel what is left."""
+        if self._serving is None:
+            self.unbind()
+            return
+        self._config.timeout_graceful_shutdown = max(round(timeout_s), 1)
+        self._server.should_exit = True
+        await self._serving
+
+
+class _QuietServer(uvicorn.Server):
+    """Leaves the process's signals to whoever runs the gateway."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _BoundedHeadProtocol(HttpToolsProtocol):
+    """Bounds a request's head in time and length; uvicorn alone would wait, and keep what comes, for ever."""
+
+    def __init__(self, header_timeout_s: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._header_timeout_s = header_timeout_s
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._overhead_bytes = 0  # came since the last piece of a body or end of a head
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._overhead_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._overhead_bytes > MAX_HEAD_BYTES:
+            self.send_400_response(f"expected a head of at most {MAX_HEAD_BYTES} bytes, got more")
+        elif self._head_timer is None and self.cycle.response_complete:
+            self._await_head()  # empty lines between requests have ended uvicorn's own wait for the next one
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP request in the form of every other error; `msg` is uvicorn's or ours."""
+        detail = error_detail(InvalidRequestError(msg), uuid.uuid4().hex)
+        content = ErrorMessage(error=detail).model_dump_json(exclude_none=True).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {JSON_TYPE}\r\ncontent-length: {len(content)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + content)
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        self._overhead_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._overhead_bytes = 0
+        super().on_message_complete()
+
+    def _await_head(self) -> None:
+        self._head_arrived()
+        self._head_timer = self.loop.call_later(self._header_timeout_s, self.transport.close)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

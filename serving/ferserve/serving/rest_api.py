@@ -1,0 +1,251 @@
+"""REST over the same analyzer as gRPC: raw bytes, multipart or base64 JSON in, protobuf-shaped JSON out.
+
+`POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `GET /v1/models[/{name}]`,
+`/livez`, `/readyz`, OpenAPI at `/docs`. URLs and server paths are never followed: bytes only.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import FastAPI, Query
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.errors import CallCancelledError
+from ferserve.serving.health import Health
+from ferserve.serving.http_server import check_port
+from ferserve.serving.observing import RequestObserver
+from ferserve.serving.probes import add_probes
+from ferserve.serving.requests import RequestContext
+from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
+from ferserve.serving.rest_errors import JSON_TYPE, error_detail, install_error_handlers
+from ferserve.serving.rest_middleware import RequestMiddleware
+from ferserve.serving.rest_openapi import install_openapi, request_body
+from ferserve.serving.rest_requests import AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage, OptionsMessage
+from ferserve.serving.rest_schema import (
+    BatchAnalyzeItem,
+    BatchAnalyzeReply,
+    ClassifyFacesItem,
+    ClassifyFacesReply,
+    ErrorMessage,
+    FaceClassificationMessage,
+    ImageAnalysisMessage,
+    ModelInfoMessage,
+    ModelRefMessage,
+    ModelsReply,
+    TimingsMessage,
+)
+
+TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+MAX_TIMEOUT_MS: Final = 600_000
+_TIMEOUT: Final = re.compile(r"[0-9]{1,9}")
+ResultT = TypeVar("ResultT")
+Options = Annotated[OptionsMessage, Query()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """How the REST interface listens and what it takes.
+
+    Attributes:
+        host: address to listen on; loopback unless told otherwise.
+        port: 0 to 65535; 0 takes a free one.
+        max_batch_images: most pictures in one batch, and most crops in one classification, 1 or more. gRPC bounds a
+            batch by its bytes alone.
+        max_batch_bytes: most bytes of all pictures of one batch together, 1 or more.
+        max_buffered_bytes: most bytes of all bodies together, from their arrival to their answer; at least
+            `max_batch_bytes`.
+        body_timeout_s: longest that a body may take to arrive, above 0.
+        header_timeout_s: longest that a connection may take to send a request's head, above 0.
+        keep_alive_s: how long an idle connection is kept, 1 or more.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    max_batch_images: int = 512
+    max_batch_bytes: int = 64 * 1024 * 1024
+    max_buffered_bytes: int = 512 * 1024 * 1024
+    body_timeout_s: float = 30.0
+    header_timeout_s: float = 10.0
+    keep_alive_s: int = 5
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
+        for name in ("max_batch_images", "max_batch_bytes", "keep_alive_s"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_buffered_bytes < self.max_batch_bytes:
+            raise ValueError(
+                f"max_buffered_bytes must be at least max_batch_bytes ({self.max_batch_bytes}), "
+                f"got {self.max_buffered_bytes}"
+            )
+        for name in ("body_timeout_s", "header_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+
+def create_rest_app(
+    analyzer: Analyzer,
+    health: Health,
+    config: HttpConfig,
+    *,
+    max_image_bytes: int,
+    observer: RequestObserver,
+    version: str,
+) -> FastAPI:
+    """Build the ASGI application.
+
+    Args:
+        max_image_bytes: most bytes of one encoded picture, as the decoder has it.
+        observer: told about every request under `/v1`.
+        version: of the package, for the OpenAPI document.
+    """
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="ferserve",
+        version=version,
+        description="Faces in a picture, and how their expressions appear: seven calibrated scores for each face.",
+    )
+    app.add_middleware(RequestMiddleware, observer=observer)
+    install_error_handlers(app)
+    add_probes(app, health)
+    _Endpoints(analyzer, health, config, max_image_bytes).add_to(app)
+    install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
+    return app
+
+
+class _Endpoints:
+    """The routes under `/v1`."""
+
+    def __init__(self, analyzer: Analyzer, health: Health, config: HttpConfig, max_image_bytes: int) -> None:
+        self._analyzer = analyzer
+        self._health = health
+        self._reader = BodyReader(timeout_s=config.body_timeout_s, max_buffered_bytes=config.max_buffered_bytes)
+        self._one_image = BodyForm(
+            field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
+        )
+        many = partial(
+            BodyForm, max_pictures=config.max_batch_images, max_picture_bytes=config.max_batch_bytes, raw=False
+        )
+        self._many_images = many(field="images", message=BatchAnalyzeMessage)
+        self._many_faces = many(field="faces", message=ClassifyFacesMessage)
+
+    def add_to(self, app: FastAPI) -> None:
+        """Register the routes."""
+        errors: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorMessage, "description": "No answer"}}
+        for path, endpoint, form, reply in (
+            ("/v1/images:analyze", self.analyze, self._one_image, ImageAnalysisMessage),
+            ("/v1/images:batchAnalyze", self.batch_analyze, self._many_images, BatchAnalyzeReply),
+            ("/v1/faces:classify", self.classify_faces, self._many_faces, ClassifyFacesReply),
+        ):
+            app.add_api_route(
+                path,
+                endpoint,
+                methods=["POST"],
+                response_model=reply,
+                responses=errors,
+                openapi_extra=request_body(form.field, form.message, raw=form.raw),
+            )
+        app.add_api_route("/v1/models", self.list_models, response_model=ModelsReply, responses=errors)
+        app.add_api_route("/v1/models/{name}", self.get_model, response_model=ModelInfoMessage, responses=errors)
+
+    async def analyze(self, request: Request, options: Options) -> Response:
+        """Find the faces of one picture and score the expression of each."""
+        async with self._pictures(request, self._one_image, options) as (pictures, context):
+            work = self._analyzer.analyze(pictures.encoded[0], pictures.options, context)
+            analysis = await _unless_caller_leaves(request, work)
+        return _json(ImageAnalysisMessage.model_validate(analysis))
+
+    async def batch_analyze(self, request: Request, options: Options) -> Response:
+        """Analyse many pictures; one bad picture gets its own error and never fails its neighbours."""
+        async with self._pictures(request, self._many_images, options) as (pictures, context):
+            work = self._analyzer.analyze_many(pictures.encoded, pictures.options, context)
+            outcomes = await _unless_caller_leaves(request, work)
+        items = [
+            BatchAnalyzeItem(error=error_detail(outcome, context.request_id))
+            if isinstance(outcome, FerserveError)
+            else BatchAnalyzeItem(analysis=ImageAnalysisMessage.model_validate(outcome))
+            for outcome in outcomes
+        ]
+        return _json(BatchAnalyzeReply(items=items))
+
+    async def classify_faces(self, request: Request, options: Options) -> Response:
+        """Score faces that were cut out already; nothing is detected."""
+        async with self._pictures(request, self._many_faces, options) as (pictures, context):
+            work = self._analyzer.classify(pictures.encoded, pictures.options, context)
+            answer = await _unless_caller_leaves(request, work)
+        items = [
+            ClassifyFacesItem(error=error_detail(item, context.request_id))
+            if isinstance(item, FerserveError)
+            else ClassifyFacesItem(classification=FaceClassificationMessage.model_validate(item))
+            for item in answer.items
+        ]
+        model, timings = ModelRefMessage.model_validate(answer.model), TimingsMessage.model_validate(answer.timings)
+        return _json(ClassifyFacesReply(items=items, model=model, timings=timings))
+
+    async def list_models(self) -> Response:
+        """List the loaded models, the default one first."""
+        with self._health.accept():
+            return _json(ModelsReply(models=[ModelInfoMessage.of(model) for model in self._analyzer.models()]))
+
+    async def get_model(self, name: str) -> Response:
+        """Describe one loaded model."""
+        with self._health.accept():
+            return _json(ModelInfoMessage.of(self._analyzer.model(name)))
+
+    @asynccontextmanager
+    async def _pictures(
+        self, request: Request, form: BodyForm, options: OptionsMessage
+    ) -> AsyncIterator[tuple[Pictures, RequestContext]]:
+        """Accept one request and read what it sent; what is refused is refused before the body is read."""
+        context = RequestContext(request_id=request.state.request_id, deadline_s=_deadline_s(request))
+        max_bytes = form.max_body_bytes(media_type_of(request, form))
+        with self._health.accept():
+            async with self._reader.read(request, max_bytes=max_bytes, deadline_s=context.deadline_s) as body:
+                yield pictures_of(request, body, form, options), context
+
+
+def _deadline_s(request: Request) -> float | None:
+    text = request.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    if not (_TIMEOUT.fullmatch(text) and 1 <= int(text) <= MAX_TIMEOUT_MS):
+        raise InvalidRequestError(f"{TIMEOUT_HEADER}: expected 1 to {MAX_TIMEOUT_MS} milliseconds, got {text[:32]!r}")
+    return asyncio.get_running_loop().time() + int(text) / 1000
+
+
+async def _unless_caller_leaves(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Await `work`, and cancel it as soon as the caller closes the connection.
+
+    Raises:
+        CallCancelledError: the caller left first.
+    """
+    task = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise CallCancelledError("the caller left before the answer was there")
+        return task.result()
+    finally:
+        task.cancel()
+        leaving.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(reply: BaseModel) -> Response:
+    return Response(reply.model_dump_json(exclude_none=True), media_type=JSON_TYPE)

@@ -1,0 +1,141 @@
+"""The verbs that work in this process, over the real engine and a made-up archive."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ferserve.serving.cli import main
+
+
+@pytest.fixture
+def run(capfd):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return left.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path, face_photo):
+    """A folder with two photos of a face, one of none, and a file that is no picture."""
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "1.jpg").write_bytes(face_photo)
+    (folder / "deeper" / "2.jpg").write_bytes(face_photo)
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "flat.bmp").write_bytes(_flat_bmp())
+    return folder
+
+
+def _flat_bmp() -> bytes:
+    done, encoded = cv2.imencode(".bmp", np.full((64, 64, 3), 128, np.uint8))
+    assert done
+    return encoded.tobytes()
+
+
+def test_a_folder_becomes_a_table(run, pictures, tiny_archive, tmp_path):
+    out = tmp_path / "scores.parquet"
+    code, printed, _ = run("score", pictures, "--out", out, "--model", tiny_archive, "--json")
+    rows = pq.read_table(out).to_pylist()
+    summary = json.loads(printed)
+    assert code == 0
+    assert [(row["path"].removeprefix(f"{pictures}/"), row["status"]) for row in rows] == [
+        ("1.jpg", "ok"),
+        ("broken.png", "error"),
+        ("flat.bmp", "no_face"),
+        ("deeper/2.jpg", "ok"),
+    ]
+    assert (rows[1]["code"], rows[0]["model"]) == ("UNSUPPORTED_MEDIA", "tiny")
+    assert {name: summary[name] for name in ("pictures", "faces", "without_face", "errors")} == {
+        "pictures": 4, "faces": 2, "without_face": 1, "errors": 1,
+    }  # fmt: skip
+    assert sum(rows[0][label] for label in ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")) == (
+        pytest.approx(1, abs=1e-5)
+    )
+
+
+def test_results_alone_go_to_standard_output(run, pictures, tiny_archive, tmp_path):
+    out = tmp_path / "scores.csv"
+    code, printed, told = run("score", pictures / "1.jpg", "--out", out, "--model", tiny_archive, "--threads", 1)
+    assert (code, printed) == (0, "")
+    assert "1 pictures, 1 faces" in told
+    with out.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 1
+
+
+def test_a_file_that_cannot_be_read_is_a_row(run, pictures, tiny_archive, tmp_path):
+    (pictures / "dangling.jpg").symlink_to(pictures / "absent.jpg")
+    out = tmp_path / "scores.jsonl"
+    code, _, _ = run("score", pictures, "--out", out, "--model", tiny_archive)
+    rows = {row["path"].rpartition("/")[2]: row for row in map(json.loads, out.read_text().splitlines())}
+    assert code == 0
+    assert (rows["dangling.jpg"]["status"], rows["dangling.jpg"]["code"]) == ("error", "INVALID_IMAGE")
+    assert rows["dangling.jpg"]["message"] == "the file cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["{pictures}", "--out", "{tmp}/x.xlsx"], 2, "expected a name that ends in .parquet, .csv, .jsonl"),
+        (["{pictures}", "--out", "{tmp}/absent/x.csv"], 2, "expected an existing folder"),
+        (["{tmp}/absent", "--out", "{tmp}/x.csv"], 2, "which does not exist"),
+        (["{tmp}/empty", "--out", "{tmp}/x.csv"], 2, "found none"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--detector", "eyes"], 2, "detector must be one of"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--model", "{tmp}/absent.mar"], 1, "absent.mar"),
+        (["{pictures}"], 2, "--out"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--max-faces", "0"], 2, "--max-faces"),
+    ],
+)
+def test_a_run_that_cannot_be_says_why_and_writes_nothing(run, pictures, tmp_path, arguments, code, message):
+    (tmp_path / "empty").mkdir()
+    before = set(tmp_path.iterdir())
+    filled = [argument.format(pictures=pictures, tmp=tmp_path) for argument in arguments]
+    left, printed, told = run("score", *filled)
+    assert (left, printed) == (code, "")
+    assert message in " ".join(told.split())
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_models_are_described_for_people_and_for_programs(run, tiny_archive):
+    code, table, _ = run("models", tiny_archive)
+    assert code == 0
+    assert all(word in table for word in ("tiny", "0.0.1", "accuracy 0.125"))
+    _, printed, _ = run("models", tiny_archive, "--json")
+    (described,) = json.loads(printed)
+    assert (described["name"], described["figures"]) == ("tiny", {"accuracy": 0.125})
+    assert len(described["archive_sha256"]) == 64
+
+
+def test_an_archive_that_does_not_exist_is_named(run, tmp_path):
+    code, printed, told = run("models", tmp_path / "absent.mar")
+    assert (code, printed) == (1, "")
+    assert "absent.mar" in told
+
+
+def test_bench_measures_every_stage_and_says_on_what(run, pictures, tiny_archive):
+    code, printed, _ = run("bench", pictures / "1.jpg", "--model", tiny_archive, "--repeats", 5, "--json")
+    report = json.loads(printed)
+    assert code == 0
+    assert [stage["stage"] for stage in report["stages"]] == [
+        "decode", "detect", "preprocess one face", "infer, batch 1", "infer, batch 8", "one picture, whole path",
+    ]  # fmt: skip
+    for stage in report["stages"]:
+        assert stage["repeats"] == 5
+        assert 0 < stage["low_ms"] <= stage["median_ms"] <= stage["high_ms"]
+    assert [stage["faces"] for stage in report["stages"]] == [0, 0, 0, 1, 8, 1]
+    assert (report["faces_found"], report["picture"], report["model"]) == (1, "1.jpg", "tiny 0.0.1")
+    assert report["machine"]["cpu"]
+    assert report["machine"]["cores"] >= 1
+
+
+def test_bench_prints_a_table_for_people(run, tiny_archive):
+    code, printed, _ = run("bench", "--model", tiny_archive, "--repeats", 5)
+    assert code == 0
+    assert all(word in printed for word in ("decode", "infer, batch 8", "640 x 480 pixels of noise", "cpu"))

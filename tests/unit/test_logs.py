@@ -1,0 +1,67 @@
+import io
+import json
+import logging
+
+import pytest
+
+from ferserve.serving.logs import JsonFormatter, LogConfig, LogFormat, TextFormatter, configure_logging
+
+
+def record(**fields) -> logging.LogRecord:
+    made = logging.makeLogRecord({"name": "ferserve.x", "levelname": "INFO", "msg": "began %s", "args": ("now",)})
+    made.created, made.msecs = 0.0, 7.0
+    vars(made).update(fields)
+    return made
+
+
+@pytest.fixture
+def root_logger():
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield root
+    root.handlers, root.level = handlers, level
+
+
+def test_text_has_time_level_logger_message_and_fields():
+    line = TextFormatter().format(record(request_id="r1"))
+    assert line == "1970-01-01T00:00:00.007Z INFO ferserve.x: began now request_id=r1"
+
+
+def test_json_is_one_object_a_line_with_the_fields_beside():
+    line = JsonFormatter().format(record(request_id="r1", message_count=2))
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "time": "1970-01-01T00:00:00.007Z",
+        "level": "info",
+        "logger": "ferserve.x",
+        "message": "began now",
+        "request_id": "r1",
+        "message_count": 2,
+    }
+
+
+def test_a_traceback_stays_within_the_json_line():
+    with pytest.raises(RuntimeError) as caught:
+        raise RuntimeError("broken")
+    line = JsonFormatter().format(record(exc_info=(caught.type, caught.value, caught.tb)))
+    assert "\n" not in line
+    assert "RuntimeError: broken" in json.loads(line)["error"]
+
+
+def test_a_field_cannot_pass_for_the_level_or_the_message():
+    line = json.loads(JsonFormatter().format(record(level="error", logger="x")))
+    assert (line["level"], line["logger"]) == ("info", "ferserve.x")
+
+
+def test_configured_logging_goes_to_the_stream_from_its_level_on(root_logger):
+    stream = io.StringIO()
+    configure_logging(LogConfig(level="warning", format=LogFormat.JSON), stream)
+    logging.getLogger("ferserve.y").info("quiet")
+    logging.getLogger("ferserve.y").warning("loud")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["loud"]
+    assert root_logger.level == logging.WARNING
+
+
+def test_an_unknown_level_is_named():
+    with pytest.raises(ValueError, match=r"level must be one of .*'chatty'"):
+        LogConfig(level="chatty")
