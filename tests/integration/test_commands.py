@@ -111,6 +111,7 @@ def test_models_are_described_for_people_and_for_programs(run, tiny_archive):
     (described,) = json.loads(printed)
     assert (described["name"], described["figures"]) == ("tiny", {"accuracy": 0.125})
     assert len(described["archive_sha256"]) == 64
+    assert run("models", tiny_archive, "--card") == (0, "# made up\n", "")
 
 
 def test_an_archive_that_does_not_exist_is_named(run, tmp_path):

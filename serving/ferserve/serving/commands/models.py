@@ -22,11 +22,17 @@ def models(
         typer.Argument(metavar="[PATH|NAME]...", help="Archives to describe; those that ship unless told otherwise."),
     ] = None,
     *,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print the cards: figures by class, sources, terms, what was not measured.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List archives with version, hash and measured figures; each file is checked against its hashes."""
     opened = [open_archive(source) for source in archives or archive_names()]
-    if as_json:
+    if card:
+        for archive in opened:
+            typer.echo(archive.card(), nl=False)
+    elif as_json:
         typer.echo(json.dumps([_described(archive) for archive in opened], indent=2))
     else:
         Console(width=max(Console().width, MIN_WIDTH)).print(_table(opened))
