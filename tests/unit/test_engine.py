@@ -100,7 +100,7 @@ def test_a_finished_run_is_calibrated_and_read_back(recipe, tmp_path):
     )
     assert Calibration.read(tmp_path) == written
     assert Recipe.read(tmp_path / "recipe.json") == recipe
-    assert written.temperature > 0
+    assert written.scaling.temperature > 0
     assert written.epoch == run.progress.best_epoch
 
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from ferserve.training.data.fer2013 import NOT_A_FACE, FaceSet
 
 
-
-
 def duplicates_of(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Mask of `images`, shape (N,): True where the same pixels stand in `others` too."""
     known = {image.tobytes() for image in others}
