@@ -11,13 +11,16 @@ import pytest
 
 
 class Served:
-    """A running gateway and where it listens; `grpc` is host:port, `rest` and `admin` are http:// addresses."""
+    """A running gateway and where it listens; `grpc` is host:port, `rest` and `admin` are http:// addresses.
 
-    def __init__(self, command: list[str]) -> None:
+    What it writes to standard error goes into the file `log`.
+    """
+
+    def __init__(self, command: list[str], log: Path) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FERSERVE_")}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-        )
+        self.log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
         addresses = dict(self._announced())
         self.grpc, self.rest, self.admin = (addresses[name] for name in ("gRPC", "REST", "admin"))
 
@@ -44,13 +47,17 @@ def ferserve_command() -> str:
 
 
 @pytest.fixture(scope="module")
-def start_gateway(ferserve_command) -> Iterator[Callable[..., Served]]:
-    """Starts gateways with further arguments; all of them are stopped at the end."""
-    running = []
+def start_gateway(ferserve_command, tmp_path_factory) -> Iterator[Callable[..., Served]]:
+    """Starts gateways with further arguments; all of them are stopped at the end.
 
-    def start(*arguments: str) -> Served:
+    `launcher` stands in the place of the installed command: another program that takes its arguments.
+    """
+    running = []
+    logs = tmp_path_factory.mktemp("logs")
+
+    def start(*arguments: str, launcher: tuple[str, ...] = (ferserve_command,)) -> Served:
         ports = ("--grpc-port=0", "--http-port=0", "--admin-port=0")
-        running.append(Served([ferserve_command, "serve", *ports, *arguments]))
+        running.append(Served([*launcher, "serve", *ports, *arguments], logs / f"{len(running)}.txt"))
         return running[-1]
 
     yield start

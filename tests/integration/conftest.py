@@ -1,27 +1,50 @@
-"""A gateway of real protocol servers over a hand-written analyzer, for the tests of what stands before the analyzer."""
+"""Two kinds of gateway with real protocol servers.
+
+One stands over a hand-written analyzer, for the tests of what is before the analyzer; the other over the real one with
+a detector that holds whoever asks, for the tests of what happens while requests are in flight.
+"""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import cv2
 import grpc
 import numpy as np
 import pytest
 
+from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.errors import FerserveError, Reason
-from ferserve.faces.types import Box, Detection, Quality, QualityIssue, ScoredFace
+from ferserve.faces.preprocess import PreprocessSpec
+from ferserve.faces.types import Box, Detection, Image, Quality, QualityIssue, ScoredFace
+from ferserve.serving.admin import AdminConfig
+from ferserve.serving.admission import Admission, AdmissionConfig, Bound
+from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.app import Gateway
+from ferserve.serving.batcher import Batcher
+from ferserve.serving.config import ServeConfig
+from ferserve.serving.engine import Engine
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.grpc_api import GrpcConfig, build_grpc_server
 from ferserve.serving.health import Health
+from ferserve.serving.metrics import Metrics
+from ferserve.serving.models import LoadedModel
+from ferserve.serving.policy import BatchPolicyConfig
 from ferserve.serving.requests import (
     AnalyzeOptions,
     FaceClassification,
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
+    Priority,
     RequestContext,
     StageTimings,
 )
+from ferserve.serving.rest_api import HttpConfig
+from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
 
 MODEL = ModelInfo(
     name="mobilenet",
@@ -182,3 +205,102 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
 @pytest.fixture
 async def grpc_gateway(start_grpc) -> GrpcGateway:
     return await start_grpc()
+
+
+class HeldDetector:
+    """Finds one face in everything, and holds every thread that asks until it is let go."""
+
+    name = "held"
+    default_size_px = 64
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def detect(self, image: Image, *, size_px: int | None = None) -> list[Detection]:  # noqa: ARG002 - as every detector
+        assert self.let_go.wait(30)
+        return [Detection(box=Box(x0=0.0, y0=0.0, x1=16.0, y1=16.0), score=0.5)]
+
+
+class SameScores:
+    """A worker that gives every crop the same scores."""
+
+    concurrency = 1
+
+    async def infer(self, batch: CropBatch) -> ScoreBatch:
+        return np.tile(SCORES, (len(batch), 1))
+
+    async def probe(self) -> None: ...
+
+    def describe(self) -> WorkerInfo:
+        return WorkerInfo(kind="fake", model=MODEL.name, version="1", crop_shape=(16, 16, 1), detail="")
+
+    async def close(self) -> None: ...
+
+
+class HeldGateway:
+    """All servers over the real engine, whose detector holds every photo until `detector.let_go` is set."""
+
+    def __init__(self, threads: ThreadPoolExecutor, **admission: int) -> None:
+        self.metrics, self.detector = Metrics(), HeldDetector()
+        self._came = asyncio.Event()
+        self.admission = Admission(AdmissionConfig(**admission), bulk_share=0.05, observer=self, clock=time.monotonic)
+        batcher = Batcher(
+            SameScores(), BatchPolicyConfig(), observer=self.metrics.batches(MODEL.name), clock=time.monotonic
+        )
+        spec = PreprocessSpec(size_px=16, channels=1)
+        models = {MODEL.name: LoadedModel(info=MODEL, spec=spec, worker=SameScores(), batcher=batcher)}
+        self.analyzer = Analyzer(
+            models,
+            MODEL.name,
+            detector=self.detector,
+            decode_limits=DecodeLimits(),
+            config=AnalyzerConfig(threads=1),
+            admission=self.admission,
+            bulk_share=0.05,
+            observer=self.metrics,
+            clock=time.monotonic,
+            executor=threads,
+        )
+        engine = Engine(analyzer=self.analyzer, models=models, admission=self.admission, detector="held")
+        config = ServeConfig(grpc=GrpcConfig(port=0), http=HttpConfig(port=0), admin=AdminConfig(port=0))
+        self.gateway = Gateway(config, engine, self.metrics)
+        self.grpc, self.rest = self.gateway.addresses["gRPC"], self.gateway.addresses["REST"]
+
+    def refused(self, bound: Bound, priority: Priority) -> None:
+        self.metrics.refused(bound, priority)
+
+    def in_flight(self, _images: int) -> None:
+        self._came.set()
+
+    async def accepted(self, images: int) -> None:
+        """Wait until so many pictures are in flight."""
+        while self.admission.images_in_flight < images:
+            self._came.clear()
+            await self._came.wait()
+
+
+@pytest.fixture
+def photo() -> bytes:
+    """A grey PNG; every detector of these tests finds in it what it is told to."""
+    done, encoded = cv2.imencode(".png", np.full((64, 64, 3), 90, np.uint8))
+    assert done
+    return encoded.tobytes()
+
+
+@pytest.fixture
+async def start_held() -> AsyncIterator[Callable[..., HeldGateway]]:
+    """Start held gateways on free loopback ports; they are let go and stopped after the test."""
+    started: list[HeldGateway] = []
+    with ThreadPoolExecutor(1) as threads:
+
+        async def start(**admission: int) -> HeldGateway:
+            held = HeldGateway(threads, **admission)
+            started.append(held)
+            await held.gateway.start()
+            return held
+
+        yield start
+        for held in started:
+            held.detector.let_go.set()
+            await held.gateway.stop(0)
+            await held.analyzer.close()

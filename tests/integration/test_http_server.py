@@ -49,10 +49,14 @@ class FakeTransport(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.written = b""
+        self.is_ended = False
         self._closing = False
 
     def write(self, data):
         self.written += data
+
+    def write_eof(self):
+        self.is_ended = True
 
     def close(self):
         self._closing = True
@@ -105,12 +109,28 @@ async def test_a_head_without_end_is_refused(first, then):
     protocol = connected(transport)
     protocol.data_received(first)
     pieces = 0
-    while not transport.is_closing() and pieces < 1000:
+    while not (transport.is_ended or transport.is_closing()) and pieces < 1000:
         protocol.data_received((then * 1024)[:1024])
         pieces += 1
     assert pieces in (MAX_HEAD_BYTES // 1024, MAX_HEAD_BYTES // 1024 + 1)
     assert error_in(transport.written)["message"] == f"expected a head of at most {MAX_HEAD_BYTES} bytes, got more"
     protocol.connection_lost(None)
+
+
+async def test_a_sender_of_too_long_a_head_can_still_read_why(start):
+    reader, writer = await start()
+    writer.write(LINE + b"X: " + b"a" * 20 * MAX_HEAD_BYTES)
+    await writer.drain()
+    assert error_in(await reader.read())["reason"] == "INVALID_REQUEST"
+    writer.close()
+
+
+async def test_nonsense_behind_a_request_leaves_its_answer_alone(start):
+    reader, writer = await start()
+    writer.write(EMPTY + b"GARBAGE\r\n\r\n")
+    answer = await reader.read()
+    assert answer.count(b"HTTP/1.1 ") == 1
+    writer.close()
 
 
 async def test_a_long_body_in_short_pieces_is_no_head(start):

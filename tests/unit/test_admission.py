@@ -1,12 +1,13 @@
 import pytest
 
 from ferserve.faces.errors import Reason
-from ferserve.serving.admission import Admission, AdmissionConfig, Bound, Ticket
+from ferserve.serving.admission import Admission, AdmissionConfig, Bound, Forecast, Ticket
 from ferserve.serving.errors import OverloadedError
 from ferserve.serving.rate import DEFAULT_RETRY_S
 from ferserve.serving.requests import Priority
 
 INTERACTIVE, BULK = Priority
+IN_TIME = Forecast(needed_s=0.0, left_s=1.0)
 
 
 class Log:
@@ -45,8 +46,16 @@ class Gate:
         config = {"max_images": 1000, "max_inflight_bytes": 10**9, "max_inflight_faces": 10**6} | settings
         self.admission = Admission(AdmissionConfig(**config), bulk_share=0.05, observer=log, clock=clock)
 
-    def enter(self, *, size_bytes: int = 1, priority: Priority = INTERACTIVE, max_faces: int | None = None) -> Ticket:
-        return self.admission.admit(size_bytes=size_bytes, priority=priority, max_faces=max_faces).__enter__()
+    def enter(
+        self,
+        *,
+        size_bytes: int = 1,
+        priority: Priority = INTERACTIVE,
+        forecast: Forecast = IN_TIME,
+        max_faces: int | None = None,
+    ) -> Ticket:
+        ticket = self.admission.admit(size_bytes=size_bytes, priority=priority, forecast=forecast, max_faces=max_faces)
+        return ticket.__enter__()
 
     def count(self, priority: Priority, *, size_bytes: int = 1) -> int:
         """How many get in before one is refused."""
@@ -95,11 +104,11 @@ def test_a_refusal_says_what_ran_out_and_when_to_come_back(log: Log, clock: Cloc
 
 def test_leaving_makes_room_whether_it_went_well_or_not(log: Log, clock: Clock):
     gate = Gate(log, clock, max_images=1)
-    with gate.admission.admit(size_bytes=1, priority=INTERACTIVE), pytest.raises(OverloadedError):
+    with gate.admission.admit(size_bytes=1, priority=INTERACTIVE, forecast=IN_TIME), pytest.raises(OverloadedError):
         gate.enter()
-    with pytest.raises(KeyError), gate.admission.admit(size_bytes=1, priority=INTERACTIVE):
+    with pytest.raises(KeyError), gate.admission.admit(size_bytes=1, priority=INTERACTIVE, forecast=IN_TIME):
         raise KeyError
-    with gate.admission.admit(size_bytes=1, priority=INTERACTIVE):
+    with gate.admission.admit(size_bytes=1, priority=INTERACTIVE, forecast=IN_TIME):
         assert log.images == 1
     assert log.images == 0
     assert gate.admission.faces_in_flight == 0
@@ -195,7 +204,7 @@ def test_the_mean_is_of_faces_found_and_a_caller_who_wants_fewer_reserves_fewer(
 
 def test_crops_reserve_exactly_what_they_are(log: Log, clock: Clock):
     gate = Gate(log, clock)
-    with gate.admission.admit_crops(size_bytes=10, priority=BULK, faces=37):
+    with gate.admission.admit_crops(size_bytes=10, priority=BULK, forecast=IN_TIME, faces=37):
         assert gate.admission.faces_in_flight == 37
     assert gate.admission.faces_in_flight == 0
 
@@ -218,7 +227,7 @@ def test_requests_that_fail_do_not_look_like_speed(log: Log, clock: Clock):
     clock.now_s += 1.0
     leave(ticket)
     for _ in range(20):
-        with pytest.raises(KeyError), gate.admission.admit(size_bytes=1, priority=INTERACTIVE):
+        with pytest.raises(KeyError), gate.admission.admit(size_bytes=1, priority=INTERACTIVE, forecast=IN_TIME):
             raise KeyError
     gate.count(INTERACTIVE)
     with pytest.raises(OverloadedError) as caught:
@@ -247,6 +256,8 @@ def test_time_with_nothing_in_flight_does_not_look_like_slowness(log: Log, clock
         ("max_inflight_faces", 0),
         ("bulk_ceiling", 0.0),
         ("bulk_ceiling", 1.5),
+        ("deadline_share", 0.0),
+        ("deadline_share", 1.1),
         ("first_expected_faces", -1.0),
         ("first_expected_faces", float("inf")),
     ],

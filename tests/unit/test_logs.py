@@ -65,3 +65,11 @@ def test_configured_logging_goes_to_the_stream_from_its_level_on(root_logger):
 def test_an_unknown_level_is_named():
     with pytest.raises(ValueError, match=r"level must be one of .*'chatty'"):
         LogConfig(level="chatty")
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_what_decoders_say_of_callers_files_is_left_out():
+    stream = io.StringIO()
+    configure_logging(LogConfig(level="debug"), stream)
+    logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded")
+    assert stream.getvalue() == ""

@@ -4,6 +4,9 @@ What is in flight is bounded in images, bytes and faces. How many faces a photo 
 it reserves the running mean of those before it and reconciles afterwards. Reconciling never refuses: an admitted photo
 is seen through, and a crowd that was not expected shows up as refusals of those who come later.
 
+What would be answered too late is refused too: the queues foresee how long a newcomer would take, and one that is let
+in only to miss its deadline takes the time of others who would have met theirs.
+
 Who is refused follows the queue's order of priority. Of each bound, bulk may fill `bulk_ceiling` and interactive the
 rest too, so bulk is refused first as load grows; but `bulk_share` of each bound is kept free of interactive requests,
 or a full house of interactive ones would shut bulk out for good. A class that has nothing in flight is never refused,
@@ -18,7 +21,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from ferserve.serving.errors import OverloadedError
-from ferserve.serving.rate import ServiceRate
+from ferserve.serving.rate import ServiceRate, within_bounds
 from ferserve.serving.requests import Priority
 
 _MEAN_WEIGHT: Final = 1 / 16
@@ -35,6 +38,8 @@ class AdmissionConfig:
         max_inflight_faces: faces reserved and found together, at least 1.
         bulk_ceiling: share of each bound that bulk may help to fill, above 0 and at most 1.
         first_expected_faces: faces of a photo before any was seen, at least 0.
+        deadline_share: of the time that a request has left, how much the forecast of its own may take, above 0 and at
+            most 1; what is missing to 1 is for forecasts that turn out wrong.
     """
 
     max_images: int = 64
@@ -42,6 +47,7 @@ class AdmissionConfig:
     max_inflight_faces: int = 512
     bulk_ceiling: float = 0.8
     first_expected_faces: float = 2.0
+    deadline_share: float = 0.6
 
     def __post_init__(self) -> None:
         for name in ("max_images", "max_inflight_bytes", "max_inflight_faces"):
@@ -51,6 +57,8 @@ class AdmissionConfig:
             raise ValueError(f"bulk_ceiling must be above 0 and at most 1, got {self.bulk_ceiling}")
         if not 0 <= self.first_expected_faces < math.inf:
             raise ValueError(f"first_expected_faces must be at least 0, got {self.first_expected_faces}")
+        if not 0 < self.deadline_share <= 1:
+            raise ValueError(f"deadline_share must be above 0 and at most 1, got {self.deadline_share}")
 
 
 class Bound(StrEnum):
@@ -59,6 +67,20 @@ class Bound(StrEnum):
     IMAGES = "images"
     BYTES = "bytes"
     FACES = "faces"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Whether a request can make it, as its caller and the queues see it.
+
+    Attributes:
+        needed_s: until it would be done; 0 where nothing stands in its way.
+        left_s: until its deadline.
+    """
+
+    needed_s: float
+    left_s: float
 
 
 class AdmissionObserver(Protocol):
@@ -89,6 +111,7 @@ class Admission:
         observer: AdmissionObserver,
         clock: Callable[[], float],
     ) -> None:
+        self._deadline_share = config.deadline_share
         self._observer = observer
         self._clock = clock
         self._rate = ServiceRate()
@@ -117,7 +140,9 @@ class Admission:
         """What the next photo reserves, at least 1."""
         return max(math.ceil(self._mean_faces), 1)
 
-    def admit(self, *, size_bytes: int, priority: Priority, max_faces: int | None = None) -> "Ticket":
+    def admit(
+        self, *, size_bytes: int, priority: Priority, forecast: Forecast, max_faces: int | None = None
+    ) -> "Ticket":
         """Let a photo in; release its ticket by leaving its `with` block.
 
         Args:
@@ -127,17 +152,17 @@ class Admission:
             OverloadedError: no room; says when to come back.
         """
         expected = self.expected_faces if max_faces is None else min(self.expected_faces, max_faces)
-        return self._enter({Bound.IMAGES: 1, Bound.BYTES: size_bytes, Bound.FACES: expected}, priority)
+        return self._enter({Bound.IMAGES: 1, Bound.BYTES: size_bytes, Bound.FACES: expected}, priority, forecast)
 
-    def admit_crops(self, *, size_bytes: int, priority: Priority, faces: int) -> "Ticket":
+    def admit_crops(self, *, size_bytes: int, priority: Priority, forecast: Forecast, faces: int) -> "Ticket":
         """Let a call with ready-made crops in: it counts as one picture whose faces are known.
 
         Raises:
             OverloadedError: no room; says when to come back.
         """
-        return self._enter({Bound.IMAGES: 1, Bound.BYTES: size_bytes, Bound.FACES: faces}, priority)
+        return self._enter({Bound.IMAGES: 1, Bound.BYTES: size_bytes, Bound.FACES: faces}, priority, forecast)
 
-    def _enter(self, amounts: dict[Bound, int], priority: Priority) -> "Ticket":
+    def _enter(self, amounts: dict[Bound, int], priority: Priority, forecast: Forecast) -> "Ticket":
         for bound, amount in amounts.items():
             if not self._budgets[bound].has_room(amount, priority):
                 self._observer.refused(bound, priority)
@@ -147,11 +172,23 @@ class Admission:
                     # By then what is in flight now is done, and whoever was refused at once with this one fits too.
                     retry_after_s=self._rate.retry_after_s(self.images_in_flight),
                 )
+        self._check_time(priority, forecast)
         for bound, amount in amounts.items():
             self._budgets[bound].add(amount, priority)
         self._rate.work_began(self._clock())
         self._observer.in_flight(self.images_in_flight)
         return Ticket(self, amounts, priority)
+
+    def _check_time(self, priority: Priority, forecast: Forecast) -> None:
+        too_long_by_s = forecast.needed_s - self._deadline_share * forecast.left_s
+        if too_long_by_s <= 0 or self._budgets[Bound.IMAGES].is_unused_by(priority):
+            return
+        self._observer.refused(Bound.TIME, priority)
+        raise OverloadedError(
+            f"no time for more ({priority.name.lower()}): expected about {forecast.needed_s:.1f} s to the answer, "
+            f"and the deadline is in {forecast.left_s:.1f} s",
+            retry_after_s=within_bounds(too_long_by_s),
+        )
 
     def _reconcile(self, ticket: "Ticket", *, found: int, kept: int) -> None:
         self._mean_faces += (found - self._mean_faces) * _MEAN_WEIGHT
@@ -207,8 +244,11 @@ class _Budget:
     def used(self) -> int:
         return sum(self._used.values())
 
+    def is_unused_by(self, priority: Priority) -> bool:
+        return self._used[priority] == 0
+
     def has_room(self, amount: int, priority: Priority) -> bool:
-        if self._used[priority] == 0:
+        if self.is_unused_by(priority):
             return True
         bulk = self._used[Priority.BULK]
         after = self.used + amount

@@ -16,7 +16,7 @@ from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.types import Crop, ScoredFace
-from ferserve.serving.admission import Admission
+from ferserve.serving.admission import Admission, Forecast
 from ferserve.serving.answers import Waits, crops_answer, photo_answer
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.cores import available_cores
@@ -256,8 +256,9 @@ class Analyzer:
         began_s = self._clock()
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        forecast = self._forecast(model, call, faces=self._admission.expected_faces)
         with self._admission.admit(
-            size_bytes=len(data), priority=options.priority, max_faces=options.max_faces
+            size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
         ) as ticket:
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
@@ -283,7 +284,10 @@ class Analyzer:
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         size_bytes = sum(map(len, faces))
-        with self._admission.admit_crops(size_bytes=size_bytes, priority=options.priority, faces=len(faces)):
+        forecast = self._forecast(model, call, faces=len(faces))
+        with self._admission.admit_crops(
+            size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+        ):
             prepared = await self._prepared(partial(self._preparer.crops, faces, model.spec), call)
             crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
             futures = self._submitted(model, crops, call)
@@ -294,6 +298,12 @@ class Analyzer:
         scored = [item for item in answer.items if not isinstance(item, FerserveError)]
         self._observer.faces_scored(model.info.name, **_face_counts(scored))
         return answer
+
+    def _forecast(self, model: LoadedModel, call: "_Call", *, faces: int) -> Forecast:
+        """Both queues after each other; what a request takes where nobody waits does not count."""
+        prepared_s = self._stage.expected_s(flow=call.flow, priority=call.priority)
+        scored_s = model.batcher.expected_s(faces, flow=call.flow, priority=call.priority)
+        return Forecast(needed_s=prepared_s + scored_s, left_s=call.deadline_s - self._clock())
 
     async def _prepared(self, work: Callable[[Caller], ResultT], call: "_Call") -> Outcome[ResultT]:
         return await self._stage.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)

@@ -89,6 +89,10 @@ class Batcher:
                 )
         return self._dispatcher.submit(crops, flow=flow, priority=priority, deadline_s=deadline_s, admitted=admitted)
 
+    def expected_s(self, faces: int, *, flow: str, priority: Priority) -> float:
+        """Seconds until faces that came in now would be scored; 0 while a slot is idle."""
+        return self._dispatcher.expected_s(faces, flow=flow, priority=priority)
+
     async def drain(self, timeout_s: float) -> bool:
         """Take nothing more in and finish what was; whether that was done in time. The rest gets NotReadyError."""
         return await self._dispatcher.drain(timeout_s)

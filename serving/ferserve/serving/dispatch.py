@@ -26,7 +26,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError
 from ferserve.serving.policy import FairQueue, Job
-from ferserve.serving.rate import ServiceRate
+from ferserve.serving.rate import Pace, ServiceRate
 from ferserve.serving.requests import Priority
 
 PayloadT = TypeVar("PayloadT")
@@ -115,10 +115,11 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         self._observer = observer
         self._clock = clock
         self._rate = ServiceRate()
+        self._pace = Pace()
         self._ids = count()
         self._entries: dict[int, _Entry[PayloadT, ResultT]] = {}
         self._work = asyncio.Event()
-        self._busy = 0
+        self._running: dict[int, tuple[float, int]] = {}  # by a batch's first job: when it began, how many jobs it has
         self._accepting = True
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -168,6 +169,18 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         self._work.set()
         return [entry.future for entry in entries]
 
+    def expected_s(self, jobs: int, *, flow: str, priority: Priority) -> float:
+        """Seconds until the last of jobs that came in now would be done, as far as what is here already tells.
+
+        0 while a slot is idle, and before anything was measured: then they begin at once, whatever they take.
+        """
+        if len(self._running) < self._slots:
+            return 0.0
+        running = sum(count for _, count in self._running.values())
+        running_s = len(self._running) * self._clock() - sum(began_s for began_s, _ in self._running.values())
+        before = running + self._queue.ahead(jobs, flow=flow, priority=priority)
+        return self._pace.job_s(running, running_s) * (before + jobs) / self._slots
+
     async def drain(self, timeout_s: float) -> bool:
         """Take nothing more in and finish what was; what is not done in time fails with NotReadyError.
 
@@ -200,17 +213,12 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         while True:
             await self._work.wait()
             entries = self._take()
-            if not entries:
-                continue
-            self._busy += 1
-            try:
+            if entries:
                 await self._process(entries)
-            finally:
-                self._busy -= 1
 
     def _take(self) -> list[_Entry[PayloadT, ResultT]]:
         """The next batch of jobs that somebody still waits for; may be empty."""
-        size = self._batch_size(len(self._queue), self._slots - self._busy)
+        size = self._batch_size(len(self._queue), self._slots - len(self._running))
         batch = self._queue.take(self._clock(), size)
         if not len(self._queue):
             self._work.clear()
@@ -224,6 +232,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
 
     async def _process(self, entries: list[_Entry[PayloadT, ResultT]]) -> None:
         started_s = self._clock()
+        self._running[entries[0].job.job_id] = (started_s, len(entries))
         self._observer.started([started_s - entry.job.enqueued_s for entry in entries])
         results: Sequence[ResultT | Exception] = [_shut_down()] * len(entries)
         try:
@@ -232,7 +241,10 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             results = [error] * len(entries)
         finally:
             finished_s = self._clock()
+            del self._running[entries[0].job.job_id]
             self._rate.finished(len(entries), finished_s)
+            given_up = isinstance(results[0], DeadlineError)
+            self._pace.finished(0 if given_up else len(entries), finished_s - started_s)
             self._observer.finished(len(entries), finished_s - started_s)
             for entry, result in zip(entries, results, strict=True):
                 _resolve(entry, result, started_s, finished_s)

@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ferserve.faces.errors import InvalidRequestError
 from ferserve.serving.errors import StartError
@@ -21,6 +21,8 @@ MAX_PORT: Final = 65535
 BACKLOG: Final = 1024
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a request's line and headers, and as much of trailers and of framing between two pieces of a body."""
+LINGER_S: Final = 2.0
+"""How long a sender of what is no request may take to hear of it."""
 
 
 def check_port(port: int) -> None:
@@ -128,6 +130,7 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
         self._header_timeout_s = header_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
         self._overhead_bytes = 0  # came since the last piece of a body or end of a head
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
@@ -138,9 +141,14 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         self._overhead_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        self._check_progress()
+
+    def _check_progress(self) -> None:
+        if self._is_refused or self.transport.is_closing():
             return
         if self._overhead_bytes > MAX_HEAD_BYTES:
             self.send_400_response(f"expected a head of at most {MAX_HEAD_BYTES} bytes, got more")
@@ -153,7 +161,15 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
         content = ErrorMessage(error=detail).model_dump_json(exclude_none=True).encode()
         head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {JSON_TYPE}\r\ncontent-length: {len(content)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + content)
-        self.transport.close()
+        self._is_refused = True
+        self._head_arrived()
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn's annotation leaves out the None
+        if cycle is not None and not cycle.response_complete:
+            self.transport.close()  # whose body this was has to hear of it
+            return
+        # What still comes is thrown away: closing over it would reset the connection, and with it the answer.
+        self.transport.write_eof()
+        self._head_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

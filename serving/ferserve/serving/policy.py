@@ -144,6 +144,16 @@ class FairQueue:
         self._classes[job.priority].remove(job)
         return True
 
+    def ahead(self, jobs: int, *, flow: str, priority: Priority) -> int:
+        """How many of the jobs that wait would go before the last of so many that came in now.
+
+        Of each other flow these are the jobs of as many turns as the newcomer needs itself. What comes in later is not
+        foreseen, nor is bulk's share of the turns.
+        """
+        own = self._classes[priority].waiting(flow)
+        before = sum(len(self._classes[other]) for other in Priority if other < priority)
+        return before + own + self._classes[priority].of_others(flow, own + jobs)
+
     def take(self, now_s: float, max_jobs: int) -> Batch:
         """Hand out up to `max_jobs` jobs, and drop the expired ones that stood before them.
 
@@ -214,6 +224,17 @@ class _RoundRobin:
         self._size -= 1
         if not flow.jobs:
             del flows[job.flow]
+
+    def waiting(self, flow: str) -> int:
+        """How many jobs of a flow wait."""
+        found = self._this_round.get(flow) or self._next_round.get(flow)
+        return len(found.jobs) if found else 0
+
+    def of_others(self, flow: str, jobs: int) -> int:
+        """How many jobs the other flows hand out while this one hands out so many."""
+        most = -(-jobs // self._quantum) * self._quantum
+        rounds = (self._this_round, self._next_round)
+        return sum(min(len(other.jobs), most) for flows in rounds for key, other in flows.items() if key != flow)
 
     def head(self) -> Job:
         """The job that `pop` takes next; only when there is one."""

@@ -206,6 +206,10 @@ class PreparationStage:
         finally:
             caller.has_left = True
 
+    def expected_s(self, *, flow: str, priority: Priority) -> float:
+        """Seconds until work that came in now would be done; 0 while a thread is idle."""
+        return self._dispatcher.expected_s(1, flow=flow, priority=priority)
+
     async def close(self) -> None:
         """Stop at once; a thread that was begun ends by itself at its next check."""
         await self._dispatcher.close()

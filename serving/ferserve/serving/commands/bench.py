@@ -12,7 +12,7 @@ from rich.table import Table
 from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models, models_section
 
 if TYPE_CHECKING:
-    from ferserve.serving.benchmark import Measured, Report
+    from ferserve.serving.benchmarks.stages import Measured, Report
 
 
 def bench(
@@ -28,7 +28,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure decode, detect, preprocess, infer and the whole path, in this process and on one thread."""
-    from ferserve.serving.benchmark import measure
+    from ferserve.serving.benchmarks.stages import measure
     from ferserve.serving.engine import EngineConfig
     from ferserve.serving.settings import read_settings
 

@@ -1,0 +1,65 @@
+"""Whether a process's memory grows with the requests that it answers."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+RESAMPLES: Final = 1000
+BLOCK: Final = 10
+"""Readings that stay together when they are resampled: an allocator's steps make neighbours alike."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """Bytes kept for each request, with its 95 % interval."""
+
+    bytes_per_request: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.bytes_per_request:.0f} bytes a request (95 % interval {self.low:.0f} to {self.high:.0f})"
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process has in memory now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """The most it ever had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def growth(requests: Floats, resident: Floats) -> Growth:
+    """The Theil-Sen slope over the second half of the readings: the first half may still fill caches and arenas.
+
+    The interval is that of a bootstrap over blocks of residuals.
+
+    Args:
+        requests: answered before each reading, rising.
+        resident: bytes at each reading.
+    """
+    half = len(requests) // 2
+    x, y = requests[half:].astype(float), resident[half:].astype(float)
+    slope = _slope(x, y)
+    residuals = y - slope * x
+    rng = np.random.default_rng(0)
+    starts = rng.integers(0, len(x) - BLOCK + 1, (RESAMPLES, -(-len(x) // BLOCK)))
+    places = (starts[:, :, None] + np.arange(BLOCK)).reshape(RESAMPLES, -1)[:, : len(x)]
+    slopes = [slope + _slope(x, residuals[place]) for place in places]
+    low, high = np.percentile(slopes, [2.5, 97.5])
+    return Growth(bytes_per_request=slope, low=float(low), high=float(high))
+
+
+def _slope(x: Floats, y: Floats) -> float:
+    """The median of the slopes between all pairs."""
+    first, second = np.triu_indices(len(x), 1)
+    return float(np.median((y[second] - y[first]) / (x[second] - x[first])))

@@ -1,0 +1,23 @@
+"""`ferserve` with a leak planted: of every photo some bytes stay behind. For the test that the memory check sees it."""
+
+from typing import Any, Final
+
+from ferserve.serving import analyzer, cli
+from ferserve.serving.preparation import PreparedPhoto, Preparer
+
+LEAK_BYTES: Final = 2048
+_left_behind: list[bytes] = []
+
+
+class LeakyPreparer(Preparer):
+    """Forgets nothing."""
+
+    def photo(self, *arguments: Any, **named: Any) -> PreparedPhoto:
+        """Prepare a photo, and keep some bytes for it."""
+        _left_behind.append(b"\x01" * LEAK_BYTES)
+        return super().photo(*arguments, **named)
+
+
+if __name__ == "__main__":
+    analyzer.Preparer = LeakyPreparer
+    cli.main()

@@ -1,0 +1,49 @@
+"""A real gateway under more than it can do, and told to stop in the middle of it. What is fast is no test's matter."""
+
+import asyncio
+
+import pytest
+import uvloop
+
+from ferserve.serving.benchmarks.drain import DrainConfig, measure_drain
+from ferserve.serving.benchmarks.exchanges import Ending
+from ferserve.serving.benchmarks.gateways import Subject, own_gateway
+from ferserve.serving.benchmarks.overload import OverloadConfig, measure_overload
+from ferserve.serving.benchmarks.payloads import Payloads
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+
+@pytest.fixture
+def run():
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield runner.run
+
+
+@pytest.fixture(params=[None, 8], ids=["photos", "crops"])
+def work(request, face_photo):
+    return Payloads(face_photo, crops=request.param, side_px=320, crowd_side_px=640, timeout_s=5.0).work()
+
+
+def test_at_three_times_capacity_refusals_are_told_and_nothing_breaks(run, work):
+    with own_gateway() as gateway:
+        subject = Subject(target=gateway.target, admin=gateway.admin, own=gateway)
+        report = run(measure_overload(subject, work, OverloadConfig(multiples=(3.0,), step_s=3.0, level_s=10.0)))
+        gateway.tell_to_stop()
+        assert gateway.ended() == 0
+    (level,) = report.levels
+    assert level.endings[Ending.REFUSED] > 0
+    assert level.endings[Ending.OK] > 0
+    assert set(level.endings) <= {Ending.OK, Ending.REFUSED, Ending.EXPIRED}
+    assert level.untold == 0
+    assert level.endings.get(Ending.EXPIRED, 0) <= 0.05 * level.endings[Ending.OK]
+
+
+def test_sigterm_under_load_loses_nothing(run, work):
+    with own_gateway() as gateway:
+        report = run(measure_drain(gateway, work, DrainConfig(before_s=4.0, after_s=3.0)))
+    assert (report.lost, report.exit_code) == (0, 0)
+    assert report.accepted_at_signal > 0
+    assert report.answered_after >= report.accepted_at_signal
+    assert report.sent_after[Ending.UNAVAILABLE] > 0
+    assert set(report.sent_before) | set(report.sent_after) <= {Ending.OK, Ending.REFUSED, Ending.UNAVAILABLE}

@@ -1,0 +1,83 @@
+"""What the gateway's memory does under load, and that the check would see a leak."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.damaged.doors import Doors
+from tests.damaged.expected import ANSWERED
+from tests.damaged.inputs import RpcMessage
+from tests.damaged.pictures import encode, face, whole
+from tests.e2e import leaky_gateway
+from tests.e2e.growth import Growth, growth, peak_resident_bytes, resident_bytes
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+REQUESTS = 10_000
+ROUND = 50
+"""Requests between two readings, which are taken while nothing is in flight."""
+AT_ONCE = 8
+FLAT_BELOW_BYTES = 512
+"""Growth for each request that the interval has to lie below: 5 MB in ten thousand."""
+MAX_RESIDENT_BYTES = 350 * 10**6
+LEAKY = (sys.executable, str(Path(leaky_gateway.__file__)))
+
+
+async def measured_growth(served) -> Growth:
+    """The growth over `REQUESTS` small photos through all doors; every tenth is damaged."""
+    cut_off = whole("jpeg", 96)[:1000]
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def request(turn: int, doors: Doors) -> None:
+        async with places:
+            match turn % 20:
+                case 5:
+                    await doors.rpc(RpcMessage(method="Analyze", data=b"\xff"))
+                case 15:
+                    await doors.picture(cut_off, turn)
+                case _:
+                    await doors.good_neighbour(turn)
+
+    readings = []
+    async with Doors(served.rest, served.grpc, whole("jpeg", 96)) as doors:
+        for first in range(0, REQUESTS, ROUND):
+            await asyncio.gather(*(request(turn, doors) for turn in range(first, first + ROUND)))
+            doors.neighbours.clear()
+            readings.append((first + ROUND, resident_bytes(served.process.pid)))
+    requests, resident = np.array(readings, dtype=np.float64).T
+    found = growth(requests, resident)
+    sys.stdout.write(f"\n{resident[-1] / 1e6:.0f} MB after {REQUESTS} requests, {found}\n")
+    return found
+
+
+def is_flat(found: Growth) -> bool:
+    return found.high < FLAT_BELOW_BYTES
+
+
+async def test_memory_stays_flat(start_gateway):
+    assert is_flat(await measured_growth(start_gateway()))
+
+
+async def test_a_planted_leak_is_seen(start_gateway):
+    found = await measured_growth(start_gateway(launcher=LEAKY))
+    assert not is_flat(found)
+    assert found.low > leaky_gateway.LEAK_BYTES / 2
+
+
+async def test_large_photos_side_by_side_stay_within_the_bound(start_gateway):
+    served = start_gateway()
+    at_start = resident_bytes(served.process.pid)
+    photo = encode(face(240).resize((4000, 3000)), "JPEG")
+    todo, reasons = iter(range(60)), set()
+
+    async def send(doors: Doors) -> None:
+        for turn in todo:
+            reasons.update(answer.reason for answer in await doors.picture(photo, turn))
+
+    async with Doors(served.rest, served.grpc, whole("jpeg", 96)) as doors:
+        await asyncio.gather(*(send(doors) for _ in range(AT_ONCE)))
+    peak, after = peak_resident_bytes(served.process.pid), resident_bytes(served.process.pid)
+    sys.stdout.write(f"\n{at_start / 1e6:.0f} MB at start, {peak / 1e6:.0f} MB at most, {after / 1e6:.0f} MB after\n")
+    assert reasons == {ANSWERED}
+    assert peak < MAX_RESIDENT_BYTES
