@@ -57,6 +57,7 @@ _FLIPS: Final = {2: 1, 4: 0}
 _TRANSPOSED: Final = (5, 7)
 _SWAPS_AXES: Final = (5, 6, 7, 8)
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_STRIP_PIXELS: Final = 2**17
 
 # Pillow warns of odd metadata, in TIFF mostly, that changes no pixel. Appended: an application's own filters win.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
@@ -217,6 +218,16 @@ def _check_tiles(picture: TiffImageFile, max_pixels: int) -> None:
 
 
 def _rgb(picture: ImageFile) -> Image:
+    """Strip by strip: Pillow would hold the whole picture four times over, of all modes with four bytes a pixel."""
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(_STRIP_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        pixels[top : top + rows] = _strip_rgb(picture.crop((0, top, width, min(top + rows, height))))
+    return pixels
+
+
+def _strip_rgb(picture: PillowImage.Image) -> Image:
     if picture.mode.startswith("I;16"):
         grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

@@ -29,6 +29,7 @@ def serve(
     """
     import os
 
+    from ferserve.serving.allocator import return_large_buffers
     from ferserve.serving.app import run
     from ferserve.serving.config import ServeConfig
     from ferserve.serving.logs import configure_logging
@@ -45,6 +46,7 @@ def serve(
         typer.echo(to_toml(settings), nl=False)
         return
     configure_logging(settings.log)
+    return_large_buffers()
     run(settings, typer.echo)
 
 

@@ -1,0 +1,27 @@
+"""The memory of large pictures goes back to the system when they are done with.
+
+glibc raises the size from which it asks the system for memory with each large buffer that is freed, up to 32 MiB, and
+keeps what is freed below that size for later. A gateway's buffers are pictures of every size on many threads, so it
+would keep a multiple of what it ever needs at one time. Sizes that are set stay as they are.
+"""
+
+import ctypes
+from typing import Final
+
+OWN_MAPPING_BYTES: Final = 4 * 2**20
+"""Buffers from this size on come from the system and go back to it; each of its pages costs a page fault."""
+KEPT_BYTES: Final = 16 * 2**20
+"""What a thread's heap may keep unused at its end. glibc's own 128 KiB would give back and ask again all the time."""
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+
+
+def return_large_buffers() -> bool:
+    """Set both sizes for this process; whether its C library knows them."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    sizes = ((_M_MMAP_THRESHOLD, OWN_MAPPING_BYTES), (_M_TRIM_THRESHOLD, KEPT_BYTES))
+    return all(mallopt(name, size_bytes) == 1 for name, size_bytes in sizes)

@@ -1,0 +1,43 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from ferserve.serving.allocator import return_large_buffers
+
+IS_GLIBC = platform.libc_ver()[0] == "glibc"
+
+# Frees a large buffer, which raises glibc's own threshold, then ten that lie under a small one that stays.
+SCRIPT = """
+import sys
+from pathlib import Path
+from ferserve.serving.allocator import return_large_buffers
+
+def resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+if sys.argv[1] == "set":
+    return_large_buffers()
+large = bytearray(b"x") * 2**24
+del large
+before = resident_mib()
+buffers = [bytearray(b"x") * (6 * 2**20) for _ in range(10)]
+stays = bytearray(b"x") * 100_000
+del buffers
+print(resident_mib() - before)
+"""
+
+
+def kept_mib(mode: str) -> float:
+    return float(subprocess.run([sys.executable, "-c", SCRIPT, mode], check=True, capture_output=True).stdout)
+
+
+@pytest.mark.skipif(not IS_GLIBC, reason="what it is about is glibc's")
+def test_buffers_of_pictures_are_not_kept():
+    assert kept_mib("leave") > 50  # what would happen
+    assert kept_mib("set") < 8
+
+
+def test_it_says_whether_it_could():
+    assert return_large_buffers() is IS_GLIBC
