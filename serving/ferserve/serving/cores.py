@@ -1,12 +1,27 @@
-"""How many CPU cores this process may really use."""
+"""How many CPU cores this process may really use, and which of its threads go first."""
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
 CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
 """Where a container's CPU quota stands (cgroup v2): quota or `max`, and period, both in microseconds."""
+
+
+STAND_BACK: Final = 10
+"""Steps of niceness; ten are about a tenth of another thread's share where both want the same core."""
+
+
+def stand_back() -> None:
+    """Let the process's other threads go before the calling one wherever both want a core; for threads that compute.
+
+    Taking requests in, and refusing them, costs little but must not wait behind detections. Work that nobody competes
+    with is as fast as ever. Niceness is the thread's own on Linux alone; elsewhere nothing happens.
+    """
+    if sys.platform == "linux":
+        os.nice(STAND_BACK)
 
 
 def available_cores(cpu_max: Path = CPU_MAX) -> int:

@@ -3,7 +3,9 @@
 The servers, `ferserve score` and `ferserve bench` all run this one.
 """
 
+import asyncio
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +13,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from ferserve.faces.archive import Archive
 from ferserve.faces.decode import DecodeLimits
-from ferserve.faces.detectors import DETECTOR_NAMES, load_detector
+from ferserve.faces.detectors import DETECTOR_NAMES, Detector, load_detector
 from ferserve.faces.index import DEFAULT, open_archive
 from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.cores import stand_back
 from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
@@ -25,6 +30,7 @@ from ferserve.serving.workers.embedded import EmbeddedConfig, EmbeddedWorker
 
 CLOCK: Final = time.monotonic
 """For deadlines and timings. `loop.time()` counts from the same zero, but uvloop's counts whole milliseconds."""
+WARM_UP_PX: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +112,10 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
     """
     detector = load_detector(config.models.detector)
     async with AsyncExitStack() as stack:
-        threads = ThreadPoolExecutor(config.analyzer.threads, thread_name_prefix="prepare")
+        count = config.analyzer.threads
+        threads = ThreadPoolExecutor(count, thread_name_prefix="prepare", initializer=stand_back)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        await asyncio.to_thread(_warm_up, detector, threads, count)
         models: dict[str, LoadedModel] = {}
         for archive in archives:
             name = archive.manifest.name
@@ -137,3 +145,15 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
         )
         stack.push_async_callback(analyzer.close)
         yield Engine(analyzer=analyzer, models=models, admission=admission, detector=detector.name)
+
+
+def _warm_up(detector: Detector, threads: ThreadPoolExecutor, count: int) -> None:
+    """Let every thread detect once: what a detector loads at its first call would hold up the first requests."""
+    all_there = threading.Barrier(count)  # or one thread would do it all
+
+    def detect() -> None:
+        all_there.wait()
+        detector.detect(np.zeros((WARM_UP_PX, WARM_UP_PX, 3), dtype=np.uint8))
+
+    for done in [threads.submit(detect) for _ in range(count)]:
+        done.result()

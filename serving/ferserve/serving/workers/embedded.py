@@ -13,7 +13,7 @@ import numpy as np
 
 from ferserve.faces.archive import Archive
 from ferserve.faces.session import DEFAULT_PROVIDERS, ScoringSession
-from ferserve.serving.cores import available_cores
+from ferserve.serving.cores import available_cores, stand_back
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo, check_shape, grey_batch
 
@@ -54,7 +54,8 @@ class EmbeddedWorker:
             ArchiveError: ONNX Runtime refuses the graph, or it takes or gives another shape than the manifest says.
             WorkerFailedError: the graph loads but does not score, or a provider asked for is not to be had.
         """
-        executor = ThreadPoolExecutor(config.threads, thread_name_prefix=f"onnx-{archive.manifest.name}")
+        name = f"onnx-{archive.manifest.name}"
+        executor = ThreadPoolExecutor(config.threads, thread_name_prefix=name, initializer=stand_back)
         try:
             session = await asyncio.get_running_loop().run_in_executor(
                 executor, lambda: ScoringSession.from_archive(archive, providers=config.providers)
