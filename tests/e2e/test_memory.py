@@ -18,8 +18,8 @@ REQUESTS = 10_000
 ROUND = 50
 """Requests between two readings, which are taken while nothing is in flight."""
 AT_ONCE = 8
-FLAT_BELOW_BYTES = 512
-"""Growth for each request that the interval has to lie below: 5 MB in ten thousand."""
+FLAT_BELOW_BYTES = 256
+"""Growth for each request that the interval has to lie below: 2.5 MB in ten thousand."""
 MAX_RESIDENT_BYTES = 350 * 10**6
 WITH_DETECTION = (0, 1, 3, 4)
 """Turns of the doors that take photos, and not crops, of which nobody sends twelve million pixels."""
@@ -48,6 +48,7 @@ async def measured_growth(served) -> Growth:
             doors.neighbours.clear()
             readings.append((first + ROUND, resident_bytes(served.process.pid)))
     requests, resident = np.array(readings, dtype=np.float64).T
+    assert resident.max() < MAX_RESIDENT_BYTES
     found = growth(requests, resident)
     sys.stdout.write(f"\n{resident[-1] / 1e6:.0f} MB after {REQUESTS} requests, {found}\n")
     return found
