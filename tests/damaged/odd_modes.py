@@ -102,7 +102,7 @@ _FORMS: dict[str, tuple[Callable[[Image.Image], bytes], Expected]] = {
     "png of 16 bits": (partial(_deep_png, colours=0), _ALWAYS),
     "colour png of 16 bits": (partial(_deep_png, colours=2), _ALWAYS),
     "palette png whose palette is short": (partial(_palette_png, colours=2), _PERHAPS),
-    "palette png without a palette": (partial(_palette_png, colours=0), _PERHAPS),
+    "palette png without a palette": (partial(_palette_png, colours=0), _BROKEN),
     "cmyk tiff": (_as("CMYK", "TIFF"), _ALWAYS),
     "tiff of 16 bits": (_as("I;16", "TIFF"), _ALWAYS),
     "tiff of 32 bits": (partial(_float_tiff, mode="I"), _UNSUPPORTED),

@@ -161,6 +161,15 @@ def test_pixels_without_an_agreed_range_are_unsupported():
             decode(buffer.getvalue(), LIMITS)
 
 
+def test_pixels_that_name_colours_of_no_palette_are_refused():
+    data = _encode(np.zeros((6, 4), np.uint8), "PNG")
+    head = bytearray(data[12:29])
+    head[13] = 3  # the colours' type: places in a palette
+    data = data[:12] + bytes(head) + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    with pytest.raises(InvalidImageError, match="expected a palette"):
+        decode(data, LIMITS)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_every_mode_of_tiff_or_png_becomes_rgb(mode):
     source = PillowImage.new(mode, (5, 3))

@@ -204,6 +204,8 @@ def _by_pillow(kind: str, data: bytes, max_pixels: int) -> _Stored:
         if picture.mode in ("I", "F", "LAB"):
             raise UnsupportedMediaError(f"expected RGB, grey, palette or CMYK pixels, got mode {picture.mode}")
         picture.load()
+        if picture.mode in ("P", "PA") and picture.palette is None:
+            raise InvalidImageError("expected a palette for the picture's pixels, got none")
         pixels = _rgb(picture)
         # Pillow turns a TIFF upright by itself as it loads, and puts other formats' EXIF here.
         exif = b"" if kind == "TIFF" else picture.info.get("exif", b"")
