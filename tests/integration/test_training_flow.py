@@ -15,7 +15,10 @@ from ferserve.training.finish import Calibration
 from ferserve.training.measure import evaluate_archive
 from ferserve.training.pack import pack_run
 from ferserve.training.recipe import Phase
+from ferserve.training.results import evaluation_result, write_result
 from ferserve.training.runs import find_recipe, read_history, train_run
+from ferserve.training.tradeoff import measure_tradeoff
+from ferserve.training.visualize import plot_tradeoff
 
 
 @pytest.fixture(scope="module")
@@ -102,5 +105,46 @@ def test_a_split_that_is_not_there_is_named(archive, data):
 
 
 def test_unknown_recipes_are_named():
-    with pytest.raises(DataError, match="expected a recipe of mobilenet, got 'resnet'"):
+    with pytest.raises(DataError, match="expected a recipe of mobilenet-base, mobilenet, got 'resnet'"):
         find_recipe("resnet")
+
+
+def test_a_run_leaves_a_result_that_can_be_repeated(run, recipe):
+    result = json.loads((run / "result.json").read_text())
+    assert result["kind"] == "training"
+    assert result["recipe_sha256"] == recipe.sha256
+    assert result["recipe"] == json.loads(recipe.to_json())
+    assert [row["epoch"] for row in result["history"]] == [1, 2]
+    assert result["calibration"] == json.loads((run / "calibration.json").read_text())
+    assert result["machine"]["torch"].startswith("2.")
+
+
+def test_a_measurement_can_be_written_with_all_that_it_came_from(archive, data, tmp_path):
+    measured = evaluate_archive(str(archive.path), data, split="public", labels="ferplus", threads=1)
+    result = evaluation_result(str(archive.path), measured, data, split="public", labels="ferplus")
+    write_result(tmp_path / "result.json", result)
+    read = json.loads((tmp_path / "result.json").read_text())
+    assert (read["kind"], read["data"], read["split"], read["labels"]) == ("evaluation", "fer2013", "public", "ferplus")
+    assert read["archive_sha256"] == archive.sha256
+    assert read["report"]["faces"] == 24
+    [public] = [source for source in archive.manifest.data if "PublicTest" in source.name]
+    assert read["data_sha256"] == public.sha256
+
+
+def test_archives_are_compared_face_by_face_and_in_turns(archive, run, recipe, data, tmp_path):
+    again = tmp_path / "again.mar"
+    again.write_bytes(archive.path.read_bytes())
+    paths = [str(archive.path), str(again)]
+    found = measure_tradeoff(paths, data, split="train-validation", recipes=[run / "recipe.json"], rounds=2)
+    first, second = found.candidates
+    assert first.input_size_px == recipe.final_size_px
+    assert first.report == second.report
+    assert second.paired.difference.value == 0
+    assert 0 < first.ms_per_face(8) < 1000
+    plot_tradeoff(found, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    json.dumps(found.to_dict())
+    with pytest.raises(DataError, match="expected each archive once"):
+        measure_tradeoff([paths[0]] * 2, data, split="train-validation", recipes=[run / "recipe.json"], rounds=2)
+    with pytest.raises(DataError, match="not found in this version's recipes"):
+        measure_tradeoff(paths, data, split="train-validation", rounds=2)

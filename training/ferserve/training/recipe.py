@@ -66,24 +66,35 @@ class Optimisation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """Soft cross-entropy plus centre loss.
+    """Soft cross-entropy, and what may stand beside it.
 
     Attributes:
         vote_weight: share of FERPlus's votes in a target, 0 (FER-2013's label alone) to 1.
+        vote_head_weight: weight of a second head that learns the votes alone and is dropped with the last epoch; 0
+            leaves it out.
+        teacher_weight: share of the teachers' scores in a target, 0 to 1; what is left is the blend above.
         smoothing: label smoothing, 0 to 1.
         center_weight: lambda of the centre loss (Miao et al. 2019: 0.001).
         center_rate: alpha, the centres' own rate (Miao et al. 2019: 0.001).
     """
 
     vote_weight: float
+    vote_head_weight: float
+    teacher_weight: float
     smoothing: float
     center_weight: float
     center_rate: float
 
     def __post_init__(self) -> None:
-        for name in ("vote_weight", "smoothing", "center_rate"):
+        for name in ("vote_weight", "teacher_weight", "smoothing", "center_rate"):
             _check(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
-        _check(self.center_weight >= 0, "center_weight", "0 or more", self.center_weight)
+        for name in ("vote_head_weight", "center_weight"):
+            _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+
+    @property
+    def uses_votes(self) -> bool:
+        """Whether FERPlus's votes enter at all."""
+        return self.vote_weight > 0 or self.vote_head_weight > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +135,12 @@ class Recipe:
 
     Attributes:
         name: what the archive will be called.
-        start: where the weights come from: `faceres` (see `pretrained`) or `random`.
+        seed: of the order, the augmentation and the dropout.
+        start: where the weights come from: `faceres` (see `pretrained`), `run` (another run's best epoch) or `random`.
         phases: run one after the other under one schedule.
         patience_epochs: stop after this many epochs without a better validation accuracy.
         validation_share: cut from Training, never from a test split.
+        split_seed: of that cut, apart from `seed`: runs that start from or learn from each other must share it.
         precision: `bf16` runs the forward pass under autocast; weights stay float32.
     """
 
@@ -136,7 +149,7 @@ class Recipe:
     architecture: Literal["mobilenet_v1"]
     paper: str
     seed: int
-    start: Literal["faceres", "random"]
+    start: Literal["faceres", "run", "random"]
     preprocess: PreprocessSpec
     phases: tuple[Phase, ...]
     batch_size: int
@@ -145,6 +158,7 @@ class Recipe:
     augmentation: Augmentation
     patience_epochs: int
     validation_share: float
+    split_seed: int
     precision: Literal["fp32", "bf16"]
 
     def __post_init__(self) -> None:
@@ -152,6 +166,21 @@ class Recipe:
         _check(self.batch_size > 1, "batch_size", "2 or more", self.batch_size)
         _check(self.patience_epochs > 0, "patience_epochs", "more than 0", self.patience_epochs)
         _check(0 < self.validation_share < 0.5, "validation_share", "0 to 0.5", self.validation_share)
+
+    def check_same_split(self, other: "Recipe", where: str) -> None:
+        """Hold that neither recipe fits on the faces that the other is selected by.
+
+        Args:
+            where: names the other in the message.
+        Raises:
+            DataError: they cut Training differently.
+        """
+        mine, others = ((recipe.split_seed, recipe.validation_share) for recipe in (self, other))
+        if mine != others:
+            raise DataError(
+                f"expected a run with split_seed {mine[0]} and validation_share {mine[1]:g}, got {others[0]} and "
+                f"{others[1]:g} in {where}: it has seen faces that this one is selected by"
+            )
 
     @property
     def epochs(self) -> int:

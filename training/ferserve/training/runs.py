@@ -1,6 +1,7 @@
 """A whole run from the data's folder to a calibrated set of weights: what `ferserve train` does."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from ferserve.training.data.sources import read_source
 from ferserve.training.data.splits import TrainingSplit, cut_training
 from ferserve.training.engine import EpochRow, Run
 from ferserve.training.finish import Calibration, calibrate_run
+from ferserve.training.machine import this_machine
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
+from ferserve.training.results import TrainingResult, write_result
+from ferserve.training.teachers import Teacher
 from ferserve.training.visualize import plot_curves
 
 
@@ -40,16 +44,27 @@ def read_split(data: str, recipe: Recipe) -> TrainingSplit:
     if "train" not in splits:
         raise DataError(f"{name}: expected Training rows, found splits {', '.join(splits) or 'none'}")
     tests = [faces for word, faces in splits.items() if word != "train"]
-    return cut_training(splits["train"], tests, validation_share=recipe.validation_share, seed=recipe.seed)
+    return cut_training(splits["train"], tests, validation_share=recipe.validation_share, seed=recipe.split_seed)
 
 
 def train_run(
-    recipe: Recipe, data: str, *, folder: Path, start_weights: Path | None, threads: int | None, progress: Progress
+    recipe: Recipe,
+    data: str,
+    *,
+    folder: Path,
+    start_weights: Path | None,
+    teachers: Sequence[Path] = (),
+    threads: int | None,
+    progress: Progress,
 ) -> Calibration:
     """Train, or go on with an unfinished run in the same folder, and calibrate.
 
-    Writes `recipe.json`, `history.jsonl`, `curves.png`, `last.pt`, `best.pt` and `calibration.json` into `folder`.
+    Writes `recipe.json`, `history.jsonl`, `curves.png`, `last.pt`, `best.pt`, `calibration.json` and `result.json` into
+    `folder`.
 
+    Args:
+        start_weights: see `Run`.
+        teachers: folders of finished runs to learn from, if the recipe does.
     Raises:
         DataError: data or start weights are missing or malformed, or the folder holds another recipe's run.
         DivergedError: the loss is no longer a number.
@@ -59,6 +74,7 @@ def train_run(
     split = read_split(data, recipe)
     fit_crops = torch.from_numpy(make_crops(split.fit, recipe.preprocess))
     validation_crops = torch.from_numpy(make_crops(split.validation, recipe.preprocess))
+    read_teachers = [Teacher.read(path, pupil=recipe) for path in teachers]
     run = Run(
         recipe,
         split,
@@ -66,9 +82,10 @@ def train_run(
         validation_crops=validation_crops,
         folder=folder,
         start_weights=start_weights,
+        teachers=read_teachers,
     )
     _run_epochs(run, progress)
-    return calibrate_run(
+    calibration = calibrate_run(
         folder,
         recipe,
         validation_crops,
@@ -76,6 +93,16 @@ def train_run(
         dropped=split.dropped,
         data_sha256=data_sha256(split.fit),
     )
+    result = TrainingResult(
+        recipe=recipe,
+        recipe_sha256=recipe.sha256,
+        teachers=tuple(teacher.recipe_sha256 for teacher in read_teachers),
+        history=tuple(read_history(folder)),
+        calibration=calibration,
+        machine=this_machine(),
+    )
+    write_result(folder / "result.json", result)
+    return calibration
 
 
 def read_history(folder: Path) -> list[EpochRow]:

@@ -7,13 +7,12 @@ what a caller waits.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Scorer = Callable[[NDArray[np.uint8]], object]
+Scorer = Callable[[NDArray[Any]], object]
 ClockName = Literal["core", "wall"]
 CLOCKS: Final[dict[ClockName, Callable[[], float]]] = {"core": time.thread_time, "wall": time.perf_counter}
 BATCHES: Final = (1, 8)
@@ -47,7 +46,7 @@ class Speed:
 
 def measure_speeds(
     scorers: Mapping[str, Scorer],
-    crops: NDArray[np.uint8],
+    crops: NDArray[Any],
     *,
     rounds: int = ROUNDS,
     clocks: Mapping[ClockName, Callable[[], float]] = CLOCKS,
@@ -56,7 +55,8 @@ def measure_speeds(
 
     Args:
         scorers: by name; each runs in the calling thread, and the first is what ratios refer to.
-        crops: uint8, shape (N, S, S, C), N >= 1; of more than `ROUND_FACES` the first are taken, fewer are repeated.
+        crops: shape (N, ...), N >= 1, sliced along its first axis: crops, or their numbers where each graph takes crops
+            of its own; of more than `ROUND_FACES` the first are taken, fewer are repeated.
     """
     crops = crops[np.arange(ROUND_FACES) % len(crops)]
     names = list(scorers)
@@ -84,7 +84,7 @@ def measure_speeds(
 
 
 def _score_all(
-    score: Scorer, crops: NDArray[np.uint8], batch: int, clocks: Mapping[ClockName, Callable[[], float]]
+    score: Scorer, crops: NDArray[Any], batch: int, clocks: Mapping[ClockName, Callable[[], float]]
 ) -> list[float]:
     """Seconds of each clock for `ROUND_FACES` faces in batches."""
     before = [clock() for clock in clocks.values()]
@@ -96,30 +96,3 @@ def _score_all(
 def _quartiles(values: NDArray[np.float64]) -> Quartiles:
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return Quartiles(low=float(low), median=float(median), high=float(high))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cpu:
-    """What measured.
-
-    Attributes:
-        vnni: whether x86's 8-bit dot products are there, with which int8 weights of 8 bits cannot overflow; None where
-            the system does not say.
-    """
-
-    name: str
-    vnni: bool | None
-
-
-def read_cpu(path: Path = Path("/proc/cpuinfo")) -> Cpu:
-    """The CPU as Linux describes it."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return Cpu(name="unknown", vnni=None)
-    values = {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
-    flags = values.get("flags", "").split()
-    return Cpu(
-        name=values.get("model name", "unknown"),
-        vnni=bool({"avx512_vnni", "avx_vnni"} & set(flags)) if flags else None,
-    )

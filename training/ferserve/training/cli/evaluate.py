@@ -20,13 +20,19 @@ def evaluate(
     plots: Annotated[
         Path | None, typer.Option(help="Folder for confusion.png and reliability.png; none without it.")
     ] = None,
+    result: Annotated[
+        Path | None, typer.Option(help="JSON file to write, with archive, data and machine named; none without it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Score every face of a split and print accuracy with its 95 % interval, calibration and confusion."""
     from ferserve.training.measure import evaluate_archive
+    from ferserve.training.results import evaluation_result, write_result
     from ferserve.training.visualize import plot_confusion, plot_reliability
 
     measured = evaluate_archive(archive, data, split=split, labels=labels, threads=threads)
+    if result is not None:
+        write_result(result, evaluation_result(archive, measured, data, split=split, labels=labels))
     if plots is not None:
         plots.mkdir(parents=True, exist_ok=True)
         plot_confusion(measured.report, plots / "confusion.png", title=f"{archive} on {split}")

@@ -20,7 +20,7 @@ def precision(
         typer.Option(help="What to measure on; int8's settings are chosen on train-validation either way."),
     ] = "train-validation",
     recipe: Annotated[
-        Path | None, typer.Option(help="recipe.json of the archive's run, if it is none of this version's recipes.")
+        list[Path] | None, typer.Option(help="recipe.json of the run, if its recipe is none of this version's.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for precision.json and the graphs; none without it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -30,7 +30,7 @@ def precision(
 
     progress = Console(stderr=True)
     report = measure_precision(
-        archive, data, split=split, recipe=recipe, out=out, say=lambda line: progress.print(line, soft_wrap=True)
+        archive, data, split=split, recipes=recipe or (), out=out, say=lambda line: progress.print(line, soft_wrap=True)
     )
     text = json.dumps(report.to_dict(), indent=2)
     if out is not None:

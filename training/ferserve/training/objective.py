@@ -1,0 +1,75 @@
+"""What a fit minimises: one soft cross-entropy, and beside it the voters' own head and the centre loss.
+
+Shapes: N faces, C channels, H and W pixels, D features, K = 7 classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.training.data.errors import DataError
+from ferserve.training.losses.center import CenterLoss
+from ferserve.training.losses.soft import blend_targets, soft_cross_entropy
+from ferserve.training.models.mobilenet import FEATURES
+from ferserve.training.recipe import Objective
+from ferserve.training.teachers import Teacher, ensemble_scores
+
+VOTE_HEAD_DROPOUT = 0.5
+"""As the classifier's own (Miao et al. 2019)."""
+
+
+class FitLoss(nn.Module):
+    """The objective of a recipe, with whatever it has to learn or remember itself.
+
+    FER-2013's labels and FERPlus's voters disagree about every third face. Blended into one target they teach a
+    labelling that is neither's; a head of its own lets the features learn from the voters while the classifier
+    learns FER-2013's labels alone.
+
+    Args:
+        teachers: finished runs, as many as the objective wants: at least one if `teacher_weight` is above 0, else none.
+    """
+
+    def __init__(self, settings: Objective, teachers: Sequence[Teacher] = ()) -> None:
+        super().__init__()
+        if bool(teachers) != (settings.teacher_weight > 0):
+            raise DataError(
+                f"teacher_weight is {settings.teacher_weight:g}: expected {'a' if settings.teacher_weight else 'no'} "
+                f"--teacher, got {len(teachers)}"
+            )
+        self.settings = settings
+        self.center = CenterLoss(num_classes=NUM_EXPRESSIONS, num_features=FEATURES, rate=settings.center_rate)
+        self.vote_head = (
+            nn.Sequential(nn.Dropout(VOTE_HEAD_DROPOUT), nn.Linear(FEATURES, NUM_EXPRESSIONS))
+            if settings.vote_head_weight > 0
+            else None
+        )
+        # A tuple, so that teachers are no part of what is trained and kept.
+        self._teachers = tuple(teachers)
+
+    def targets(self, x_NCHW: Tensor, label_N: Tensor, votes_NK: Tensor) -> Tensor:
+        """What the classifier is to say: labels, votes and teachers in their shares; (N, K), rows sum to 1."""
+        settings = self.settings
+        target_NK = blend_targets(label_N, votes_NK, vote_weight=settings.vote_weight, smoothing=settings.smoothing)
+        if not self._teachers:
+            return target_NK
+        return torch.lerp(target_NK, ensemble_scores(self._teachers, x_NCHW), settings.teacher_weight)
+
+    def forward(self, x_NCHW: Tensor, logits_NK: Tensor, feat_ND: Tensor, label_N: Tensor, votes_NK: Tensor) -> Tensor:
+        """Loss of one batch, a scalar; moves the centres.
+
+        Args:
+            x_NCHW: the views that the net saw; teachers see the same.
+            votes_NK: see `blend_targets`.
+        """
+        settings = self.settings
+        loss = soft_cross_entropy(logits_NK, self.targets(x_NCHW, label_N, votes_NK))
+        if self.vote_head is not None:
+            voted_NK = blend_targets(label_N, votes_NK, vote_weight=1.0, smoothing=settings.smoothing)
+            loss = loss + settings.vote_head_weight * soft_cross_entropy(self.vote_head(feat_ND), voted_NK)
+        if settings.center_weight > 0:
+            feat_ND = feat_ND.float()
+            loss = loss + settings.center_weight * self.center(feat_ND, label_N)
+            self.center.update(feat_ND, label_N)
+        return loss

@@ -1,0 +1,79 @@
+"""Result files: what a run or a measurement found and all that it takes to repeat it. The ledger is made of them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from ferserve.faces.index import open_archive
+from ferserve.training.data.sources import parse_source
+from ferserve.training.engine import EpochRow
+from ferserve.training.evaluate import Report
+from ferserve.training.finish import Calibration
+from ferserve.training.machine import Machine, this_machine
+from ferserve.training.measure import LabelKind, Measurement
+from ferserve.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """One run, as `ferserve train` leaves it in `result.json`.
+
+    Attributes:
+        teachers: recipe hashes of the runs that it learnt from.
+        history: the epochs that ran; the recipe may ask for more than patience allowed.
+        calibration: figures on the validation split, before and after scaling.
+    """
+
+    kind: Literal["training"] = "training"
+    recipe: Recipe
+    recipe_sha256: str
+    teachers: tuple[str, ...]
+    history: tuple[EpochRow, ...]
+    calibration: Calibration
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """One archive on one split, as `ferserve evaluate --result FILE` writes it."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    archive: str
+    version: str
+    archive_sha256: str
+    recipe_sha256: str
+    data: str
+    data_sha256: str
+    split: str
+    labels: LabelKind
+    report: Report
+    without_duplicates: Report | None
+    dropped: dict[str, int]
+    machine: Machine
+
+
+def evaluation_result(
+    name_or_path: str, measured: Measurement, data: str, *, split: str, labels: LabelKind
+) -> EvaluationResult:
+    """What `evaluate_archive` found, with everything named that it was found from."""
+    archive = open_archive(name_or_path)
+    return EvaluationResult(
+        archive=archive.manifest.name,
+        version=archive.manifest.version,
+        archive_sha256=archive.sha256,
+        recipe_sha256=archive.manifest.recipe_sha256,
+        data=parse_source(data)[0],
+        data_sha256=measured.data_sha256,
+        split=split,
+        labels=labels,
+        report=measured.report,
+        without_duplicates=measured.without_duplicates,
+        dropped=measured.dropped,
+        machine=this_machine(),
+    )
+
+
+def write_result(path: Path, result: TrainingResult | EvaluationResult) -> None:
+    """Write as JSON, keys in the fields' order."""
+    path.write_text(json.dumps(asdict(result), indent=2) + "\n")
