@@ -73,6 +73,82 @@ def tiny_archive(pack_archive) -> Path:
     return pack_archive("tiny")
 
 
+def _red_graph(
+    *, side_px: int | None, cells_px: tuple[int, ...], outputs: dict[str, str], metadata: dict[str, str]
+) -> bytes:
+    """A net of YuNet's shape whose faces are red: each cell of stride 8 scores how red its 64 pixels are on average.
+
+    A cell's box is twice as wide as the cell, its landmarks lie around its middle; coarser strides find nothing.
+    """
+    strides = (8, 16, 32)
+    points = np.array([[0.25, 0.25], [0.75, 0.25], [0.5, 0.5], [0.25, 0.75], [0.75, 0.75]], np.float32)
+    constants = {
+        "redness": np.array([-1, -1, 1], np.float32).reshape(1, 3, 1, 1) / 255,  # of BGR
+        "column": np.array([1, -1, 1], np.int64),
+        "bbox": np.array([0.5, 0.5, np.log(2), np.log(2)], np.float32).reshape(1, 1, 4),
+        "kps": points.reshape(1, 1, 10),
+        "nothing": np.zeros(1, np.float32),
+    }
+    nodes = [helper.make_node("Conv", ["input", "redness"], ["red"])]
+    for stride, cell_px in zip(strides, cells_px, strict=True):
+        pool = {"kernel_shape": [cell_px, cell_px], "strides": [cell_px, cell_px]}
+        nodes += [
+            helper.make_node("AveragePool", ["red"], [f"pool_{stride}"], **pool),
+            helper.make_node("Reshape", [f"pool_{stride}", "column"], [f"grid_{stride}"]),
+            helper.make_node("Mul", [f"grid_{stride}", "nothing"], [f"zeros_{stride}"]),
+            helper.make_node("Add", [f"zeros_{stride}", "bbox"], [f"bbox_{stride}"]),
+            helper.make_node("Add", [f"zeros_{stride}", "kps"], [f"kps_{stride}"]),
+            *(
+                helper.make_node("Identity", [f"{'grid' if stride == 8 else 'zeros'}_{stride}"], [f"{kind}_{stride}"])
+                for kind in ("cls", "obj")
+            ),
+        ]
+    named = {f"{kind}_{stride}": width for stride in strides for kind, width in _HEADS.items()}
+    nodes += [helper.make_node("Identity", [name], [given]) for name, given in outputs.items()]
+    sides = [side_px or "h", side_px or "w"]
+    graph = helper.make_graph(
+        nodes,
+        "red",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, *sides])],
+        [
+            helper.make_tensor_value_info(outputs.get(name, name), TensorProto.FLOAT, [1, f"n_{name}", width])
+            for name, width in named.items()
+        ],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+_HEADS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
+
+
+@pytest.fixture(scope="session")
+def red_graph() -> Callable[..., bytes]:
+    """Build a detector's ONNX file: free size unless `side_px` is given, other cells, outputs renamed, metadata."""
+
+    def build(
+        *,
+        side_px: int | None = None,
+        cells_px: tuple[int, ...] = (8, 16, 32),
+        outputs: dict[str, str] | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> bytes:
+        return _red_graph(side_px=side_px, cells_px=cells_px, outputs=outputs or {}, metadata=metadata or {})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def red_detector(red_graph, tmp_path_factory) -> Path:
+    """A detector's file, to be loaded by its path."""
+    path = tmp_path_factory.mktemp("detectors") / "red.onnx"
+    path.write_bytes(red_graph())
+    return path
+
+
 @pytest.fixture(scope="session")
 def face_photo() -> bytes:
     """A JPEG of 512 x 512 pixels with one frontal face."""

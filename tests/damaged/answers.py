@@ -13,7 +13,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 def http_answer(door: str, received: bytes) -> tuple[Answer, Any]:
     """The answer, and its content."""
-    head, _, body = received.removeprefix(_CONTINUE).partition(b"\r\n\r\n")
+    while received.startswith(_CONTINUE):
+        received = received.removeprefix(_CONTINUE)
+    head, _, body = received.partition(b"\r\n\r\n")
     if not head:
         return Answer(door=door, code="", reason=CLOSED), None
     code = head.split()[1].decode()

@@ -90,7 +90,7 @@ def slow_sender(rng: Random, index: int) -> Damaged:
 
 
 def half_closed(rng: Random, index: int) -> Damaged:
-    """A caller who hangs up: in the head, in the body, or right behind it, before the answer."""
+    """A caller who sends no more, or hangs up: in the head, in the body, or right behind it, before the answer."""
     picture = whole("jpeg", 96)
     head = _LINE + f"Content-Length: {len(picture)}\r\n\r\n".encode()
     chunk = f"{len(picture):x}\r\n".encode()
@@ -106,7 +106,8 @@ def half_closed(rng: Random, index: int) -> Damaged:
     what = list(forms)[index % len(forms)]
     ending = ("half", "close")[index // len(forms) % 2]
     reasons = frozenset({CLOSED, "INVALID_REQUEST"})
-    decodes = Decodes.PERHAPS if what == "behind the body" else Decodes.NEVER
+    # Whoever has sent all of it and still listens gets the answer.
+    decodes = Decodes.ALWAYS if what == "behind the body" and ending == "half" else Decodes.NEVER
     return _connection(
         "half closed",
         index,

@@ -25,6 +25,7 @@ from ferserve.serving.admission import Admission, AdmissionConfig, Bound
 from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
 from ferserve.serving.app import Gateway
 from ferserve.serving.batcher import Batcher
+from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.config import ServeConfig
 from ferserve.serving.engine import Engine
 from ferserve.serving.errors import ModelNotFoundError
@@ -187,12 +188,21 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
     """Start gRPC gateways on free loopback ports; they are stopped after the test."""
     servers: list[grpc.aio.Server] = []
 
-    async def start(*, max_image_bytes: int = 1024, ready: bool = True, **settings: int) -> GrpcGateway:
+    async def start(
+        *, max_image_bytes: int = 1024, max_held_bytes: int = 2**30, ready: bool = True, **settings: float
+    ) -> GrpcGateway:
         analyzer, health, observer = FakeAnalyzer(), Health(), FakeObserver()
         if ready:
             health.ready()
         config = GrpcConfig(port=0, **settings)
-        server, port = build_grpc_server(analyzer, health, config, max_image_bytes=max_image_bytes, observer=observer)
+        server, port = build_grpc_server(
+            analyzer,
+            health,
+            config,
+            max_image_bytes=max_image_bytes,
+            bodies=BodyBudget(max_held_bytes),
+            observer=observer,
+        )
         servers.append(server)
         await server.start()
         return GrpcGateway(analyzer, health, observer, server, f"127.0.0.1:{port}")
@@ -211,7 +221,9 @@ class HeldDetector:
     """Finds one face in everything, and holds every thread that asks until it is let go."""
 
     name = "held"
-    default_size_px = 64
+
+    def default_size_px(self, height_px: int, width_px: int) -> int:  # noqa: ARG002 - as every detector
+        return 64
 
     def __init__(self) -> None:
         self.let_go = threading.Event()

@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from ferserve.faces.errors import FerserveError, InvalidImageError, Reason
+from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import analysis_to_pb, model_to_pb
 from ferserve.serving.errors import OverloadedError
 from ferserve.serving.grpc_api import MESSAGE_HEADROOM_BYTES, SERVICE_NAME, GrpcConfig, _FrameStream, build_grpc_server
@@ -305,7 +306,9 @@ async def test_a_reply_that_nobody_takes_any_more_is_no_error(grpc_gateway):
             yield frame(frame_id, b"picture")
 
     call = RequestContext(request_id="s-1")
-    stream = _FrameStream(grpc_gateway.analyzer, grpc_gateway.health, LeftContext(), call, max_in_flight=1)
+    stream = _FrameStream(
+        grpc_gateway.analyzer, grpc_gateway.health, LeftContext(), call, asyncio.Semaphore(1), BodyBudget(2**20)
+    )
     await stream.run(incoming())
     assert len(grpc_gateway.analyzer.asked) == 3
 
@@ -379,14 +382,26 @@ async def test_a_message_limit_below_the_largest_picture_is_refused(grpc_gateway
     config = GrpcConfig(port=0, max_message_bytes=1024 * 1024)
     with pytest.raises(ValueError, match=r"^max_message_bytes must be 1114112 or more .* got 1048576"):
         build_grpc_server(
-            grpc_gateway.analyzer, Health(), config, max_image_bytes=1024 * 1024, observer=grpc_gateway.observer
+            grpc_gateway.analyzer,
+            Health(),
+            config,
+            max_image_bytes=1024 * 1024,
+            bodies=BodyBudget(1),
+            observer=grpc_gateway.observer,
         )
 
 
 async def test_a_taken_port_is_an_error(grpc_gateway):
     config = GrpcConfig(port=int(grpc_gateway.target.rpartition(":")[2]))
     with pytest.raises(RuntimeError, match="bind"):
-        build_grpc_server(grpc_gateway.analyzer, Health(), config, max_image_bytes=1024, observer=grpc_gateway.observer)
+        build_grpc_server(
+            grpc_gateway.analyzer,
+            Health(),
+            config,
+            max_image_bytes=1024,
+            bodies=BodyBudget(1),
+            observer=grpc_gateway.observer,
+        )
 
 
 @pytest.mark.parametrize(

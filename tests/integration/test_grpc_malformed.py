@@ -1,10 +1,11 @@
 """Bytes that are no message of the method they are sent to."""
 
+import asyncio
 import logging
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from ferserve.faces.errors import Reason
@@ -25,6 +26,12 @@ def refusal_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str, str]:
     info = ErrorInfo()
     assert rpc_status.from_call(error).details[0].Unpack(info)
     return error.code(), info.reason, error.details()
+
+
+def retry_of(error: grpc.aio.AioRpcError) -> float:
+    retry = RetryInfo()
+    assert rpc_status.from_call(error).details[1].Unpack(retry)
+    return retry.retry_delay.ToTimedelta().total_seconds()
 
 
 @pytest.mark.parametrize(
@@ -71,3 +78,64 @@ async def test_methods_that_do_not_exist_stay_unimplemented(channel):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(method)(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_unary_call_without_a_message_is_refused(channel):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.stream_unary(f"/{SERVICE_NAME}/Analyze")(iter(()))
+    assert refusal_of(caught.value)[1:] == ("INVALID_REQUEST", "expected one message, got none")
+
+
+async def test_a_call_too_many_is_refused_before_its_message_is_read(start_grpc):
+    gateway = await start_grpc(max_arriving_calls=1)
+    async with grpc.aio.insecure_channel(gateway.target) as channel:
+        silent = channel.stream_unary(f"/{SERVICE_NAME}/Analyze")()
+        await silent.wait_for_connection()
+        while True:  # until the silent one is there
+            call = channel.stream_unary(f"/{SERVICE_NAME}/GetModel")()
+            await asyncio.wait((asyncio.ensure_future(call.code()),), timeout=0.05)
+            if call.done():
+                break
+            call.cancel()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert refusal_of(caught.value) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "1 calls are sending their messages already"
+        )  # fmt: skip
+        assert retry_of(caught.value) == 1.0
+        await silent.write(service_pb.AnalyzeRequest(image=b"one").SerializeToString())
+        await silent.done_writing()
+        await silent
+        assert await channel.unary_unary(f"/{SERVICE_NAME}/GetModel")(b"")
+
+
+async def test_a_message_that_does_not_come_is_given_up(start_grpc):
+    gateway = await start_grpc(message_timeout_s=0.05)
+    async with grpc.aio.insecure_channel(gateway.target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.stream_unary(f"/{SERVICE_NAME}/Analyze")()
+    assert refusal_of(caught.value)[:2] == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE")
+
+
+async def test_messages_together_are_bounded_and_room_comes_back(start_grpc):
+    gateway = await start_grpc(max_held_bytes=1500)
+    async with grpc.aio.insecure_channel(gateway.target) as channel:
+        analyze = channel.unary_unary(f"/{SERVICE_NAME}/Analyze")
+        large = service_pb.AnalyzeRequest(image=b"hold" * 250).SerializeToString()
+        other = service_pb.AnalyzeRequest(image=b"x" * 600).SerializeToString()
+        held = analyze(large)
+        await gateway.analyzer.started.get()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await analyze(other)
+        assert refusal_of(caught.value)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert retry_of(caught.value) > 0
+        stream = channel.stream_stream(f"/{SERVICE_NAME}/StreamAnalyze")()
+        await stream.write(service_pb.StreamAnalyzeRequest(id=3, image=b"x" * 600).SerializeToString())
+        reply = service_pb.StreamAnalyzeResponse.FromString(await stream.read())
+        assert (reply.id, reply.error.code) == (3, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        gateway.analyzer.release.set()
+        await held
+        await stream.write(service_pb.StreamAnalyzeRequest(id=4, image=b"x" * 600).SerializeToString())
+        assert service_pb.StreamAnalyzeResponse.FromString(await stream.read()).HasField("analysis")
+        await stream.done_writing()
+        await analyze(other)

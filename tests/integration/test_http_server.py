@@ -7,11 +7,35 @@ import pytest
 from starlette.responses import PlainTextResponse
 from uvicorn.server import ServerState
 
-from ferserve.serving.http_server import MAX_HEAD_BYTES, HttpServer, bind
+from ferserve.serving.http_server import MAX_HEAD_BYTES, SIGN_OF_LIFE, HttpServer, bind
 
 LINE = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = LINE + b"Transfer-Encoding: chunked\r\n\r\n"
 EMPTY = LINE + b"Content-Length: 0\r\n\r\n"
+
+
+LENGTH_2 = LINE + b"Content-Length: 2\r\n\r\n"
+
+
+class SlowAnswer:
+    """An application that answers when it is let go; learns who leaves in the meantime."""
+
+    def __init__(self):
+        self.came, self.let_go, self.left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        self.came.set()
+        leaving = asyncio.create_task(receive())
+        going_on = asyncio.create_task(self.let_go.wait())
+        await asyncio.wait((leaving, going_on), return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            assert leaving.result()["type"] == "http.disconnect"
+            self.left.set()
+        for task in (leaving, going_on):
+            task.cancel()
+        await PlainTextResponse("done")(scope, receive, send)
 
 
 async def count_body(scope, receive, send):
@@ -31,8 +55,8 @@ async def count_body(scope, receive, send):
 async def start():
     servers = []
 
-    async def start(header_timeout_s=60.0):
-        server = HttpServer(count_body, bind("127.0.0.1", 0), header_timeout_s=header_timeout_s, keep_alive_s=60)
+    async def start(header_timeout_s=60.0, app=count_body):
+        server = HttpServer(app, bind("127.0.0.1", 0), header_timeout_s=header_timeout_s, keep_alive_s=60)
         server.start()
         servers.append(server)
         host, _, port = server.address.partition(":")
@@ -160,3 +184,53 @@ async def test_empty_lines_between_requests_do_not_hold_a_connection(start):
     writer.write(b"\r\n")
     assert await asyncio.wait_for(reader.read(), 10) == b""
     writer.close()
+
+
+async def test_who_sends_no_more_gets_the_answer(start):
+    app = SlowAnswer()
+    reader, writer = await start(app=app)
+    writer.write(LENGTH_2 + b"hi")
+    writer.write_eof()
+    assert await reader.readuntil(b"\r\n\r\n") == SIGN_OF_LIFE
+    await app.came.wait()
+    app.let_go.set()
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    assert answer.endswith(b"\r\n\r\ndone")
+    assert not app.left.is_set()
+    writer.close()
+
+
+async def test_who_sends_no_more_behind_two_requests_gets_both_answers(start):
+    reader, writer = await start()
+    writer.write(LENGTH_2 + b"hi" + EMPTY)
+    writer.write_eof()
+    answers = (await asyncio.wait_for(reader.read(), 10)).replace(SIGN_OF_LIFE, b"")
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+    assert answers.endswith(b"\r\n\r\n0")
+    writer.close()
+
+
+async def test_who_leaves_is_noticed_though_it_looks_like_sending_no_more(start):
+    app = SlowAnswer()
+    _, writer = await start(app=app)
+    writer.write(LENGTH_2 + b"hi")
+    await app.came.wait()
+    writer.close()
+    await asyncio.wait_for(app.left.wait(), 10)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", LINE, LENGTH_2 + b"h", CHUNKED + b"2\r\nhi\r\n", EMPTY.replace(b"/1.1", b"/1.0")],
+    ids=["nothing", "half a head", "half a body", "no last chunk", "HTTP/1.0"],
+)
+async def test_who_sends_no_more_before_the_end_is_hung_up_on(sent):
+    transport = FakeTransport()
+    protocol = connected(transport)
+    if sent:
+        protocol.data_received(sent)
+    assert not protocol.eof_received()
+    assert transport.written == b""
+    protocol.connection_lost(None)

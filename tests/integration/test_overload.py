@@ -98,7 +98,9 @@ class TimedExecutor(Executor):
 
 class OneFaceDetector:
     name = "one face"
-    default_size_px = 64
+
+    def default_size_px(self, height_px: int, width_px: int) -> int:  # noqa: ARG002 - as every detector
+        return 64
 
     def detect(self, image: Image, *, size_px: int | None = None) -> list[Detection]:  # noqa: ARG002 - as every detector
         return [Detection(box=Box(x0=8, y0=8, x1=40, y1=40), score=0.9)]

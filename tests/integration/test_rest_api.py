@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from ferserve.faces.errors import FerserveError, InvalidImageError, Reason
+from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import analysis_to_pb, model_to_pb
 from ferserve.serving.errors import OverloadedError
 from ferserve.serving.health import Health
@@ -29,10 +30,15 @@ def health():
 
 @pytest.fixture
 def make_app(fake_analyzer, health, fake_observer):
-    def make(**settings):
-        config = HttpConfig(port=0, **settings)
+    def make(max_held_bytes=2**30, **settings):
         return create_rest_app(
-            fake_analyzer, health, config, max_image_bytes=MAX_IMAGE_BYTES, observer=fake_observer, version="1.2.3"
+            fake_analyzer,
+            health,
+            HttpConfig(port=0, **settings),
+            max_image_bytes=MAX_IMAGE_BYTES,
+            bodies=BodyBudget(max_held_bytes),
+            observer=fake_observer,
+            version="1.2.3",
         )
 
     return make
@@ -283,7 +289,7 @@ async def test_pictures_of_a_batch_are_bounded_together_and_in_number(make_app):
 
 
 async def test_bodies_together_are_bounded_and_room_comes_back(make_app, fake_analyzer):
-    app = make_app(max_batch_bytes=1000, max_buffered_bytes=1500)
+    app = make_app(max_held_bytes=1500)
     async with client_of(app) as client:
         held = asyncio.create_task(client.post("/v1/images:analyze", content=b"hold" * 250, headers=JPEG))
         await fake_analyzer.started.get()
@@ -376,7 +382,13 @@ def references(node):
 async def test_probes_and_refusals_follow_the_gateways_health(fake_analyzer, fake_observer):
     health = Health()
     app = create_rest_app(
-        fake_analyzer, health, HttpConfig(), max_image_bytes=MAX_IMAGE_BYTES, observer=fake_observer, version="1"
+        fake_analyzer,
+        health,
+        HttpConfig(),
+        max_image_bytes=MAX_IMAGE_BYTES,
+        bodies=BodyBudget(2**30),
+        observer=fake_observer,
+        version="1",
     )
     async with client_of(app) as client:
         starting = await client.get("/readyz")

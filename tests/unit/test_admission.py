@@ -2,7 +2,7 @@ import pytest
 
 from ferserve.faces.errors import Reason
 from ferserve.serving.admission import Admission, AdmissionConfig, Bound, Forecast, Ticket
-from ferserve.serving.errors import OverloadedError
+from ferserve.serving.errors import DeadlineError, OverloadedError
 from ferserve.serving.rate import DEFAULT_RETRY_S
 from ferserve.serving.requests import Priority
 
@@ -78,6 +78,19 @@ def test_images_are_bounded_and_a_refusal_is_counted(log: Log, clock: Clock):
     assert gate.count(INTERACTIVE) == 10
     assert log.refusals == [(Bound.IMAGES, INTERACTIVE)]
     assert log.images == gate.admission.images_in_flight == 10
+
+
+@pytest.mark.parametrize("forecast", [Forecast(needed_s=1.0, left_s=-0.01), Forecast(needed_s=0.0, left_s=0.0)])
+def test_who_is_too_late_already_is_not_told_to_come_back(log: Log, clock: Clock, forecast: Forecast):
+    gate = Gate(log, clock, max_images=2)
+    gate.enter()
+    if forecast.needed_s:
+        with pytest.raises(DeadlineError):
+            gate.enter(forecast=forecast)
+    gate.enter()
+    with pytest.raises(DeadlineError):
+        gate.enter(forecast=forecast)
+    assert log.refusals == []
 
 
 def test_bytes_are_bounded(log: Log, clock: Clock):

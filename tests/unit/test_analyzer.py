@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferserve.faces.decode import DecodeLimits
-from ferserve.faces.errors import FerserveError, InvalidImageError, InvalidRequestError, Reason
+from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError, InvalidRequestError, Reason
 from ferserve.faces.labels import Expression
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image
@@ -24,6 +24,7 @@ from ferserve.serving.errors import (
     OverloadedError,
     WorkerFailedError,
 )
+from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
@@ -66,7 +67,9 @@ class ScriptedDetector:
     """Finds the faces it is told to, and can hold its callers' threads."""
 
     name = "scripted"
-    default_size_px = 320
+
+    def default_size_px(self, height_px: int, width_px: int) -> int:  # noqa: ARG002 - as every detector
+        return 320
 
     def __init__(self) -> None:
         self.faces: list[Callable[[Image], Detection]] = [face(0.6), face(0.1, score=0.8)]
@@ -448,6 +451,40 @@ async def test_many_pictures_of_one_call_take_few_places_at_once(make: Callable[
     assert [type(outcome) for outcome in outcomes] == [ImageAnalysis] * 20
 
 
+def large_png(side_px: int) -> bytes:
+    return bytes(cv2.imencode(".png", np.zeros((side_px, side_px, 3), dtype=np.uint8))[1])
+
+
+async def test_large_pictures_take_turns_while_small_ones_pass(make: Callable[..., House]):
+    house = make(threads=2, decode_budget_bytes=40_000_000)
+    house.detector.go_on.clear()
+    first = asyncio.create_task(house.analyze(large_png(2500)))
+    await house.detecting()
+    second = asyncio.create_task(house.analyze(large_png(2500)))
+    memory = house.analyzer._stage._memory
+    while memory.waiting == 0:  # noqa: ASYNC110 - the thread that finds out tells nobody else
+        await asyncio.sleep(0.001)
+    assert 20_000_000 < memory.used_bytes < 40_000_000
+    house.detector.go_on.set()
+    assert len((await house.analyze()).faces) == 2
+    assert [answer.width_px for answer in await asyncio.gather(first, second)] == [2500, 2500]
+    await asyncio.to_thread(house.executor.shutdown)
+    await asyncio.sleep(0)
+    assert memory.used_bytes == 0
+
+
+async def test_what_no_budget_allows_is_refused_and_its_neighbours_are_not(make: Callable[..., House]):
+    house = make(max_decode_bytes=30_000_000)
+    with pytest.raises(
+        ImageTooLargeError, match="takes at most 30000000 bytes of memory to decode, got one that takes"
+    ):
+        await house.analyze(large_png(4000))
+    assert house.detector.seen == []
+    items = (await house.classify(picture(48, 48), large_png(4000), large_png(1900))).items
+    assert [type(item) for item in items] == [FaceClassification, ImageTooLargeError, FaceClassification]
+    assert house.nothing_in_flight()
+
+
 async def test_no_pictures_are_no_outcomes(house: House):
     assert await house.analyzer.analyze_many([], AnalyzeOptions(), CALL) == []
 
@@ -554,7 +591,10 @@ async def test_the_default_must_be_loaded(house: House):
         )
 
 
-@pytest.mark.parametrize("field", ["default_deadline_ms", "threads", "images_at_once", "max_crops"])
+@pytest.mark.parametrize(
+    "field",
+    ["default_deadline_ms", "threads", "images_at_once", "max_crops", "decode_budget_bytes", "max_decode_bytes"],
+)
 def test_a_setting_out_of_range_is_named_with_its_value(field: str):
     with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
         AnalyzerConfig(**{field: 0})
@@ -566,6 +606,7 @@ async def test_a_thread_learns_that_its_caller_left(make: Callable[..., House]):
         house.executor,
         slots=1,
         bulk_share=0.05,
+        memory=MemoryBudget(1, bulk_share=0.05, clock=asyncio.get_running_loop().time),
         observer=house.metrics.preparation(),
         clock=asyncio.get_running_loop().time,
     )
@@ -597,7 +638,7 @@ class TestPreparer:
     @pytest.fixture
     def preparer(self, detector: ScriptedDetector) -> Preparer:
         ticks: Iterator[int] = itertools.count()
-        return Preparer(detector, DecodeLimits(), lambda: float(next(ticks)))
+        return Preparer(detector, DecodeLimits(), lambda: float(next(ticks)), max_decode_bytes=2**27)
 
     def test_a_photo_in_time_has_all_its_stages(self, preparer: Preparer):
         photo = preparer.photo(picture(), AnalyzeOptions(), SPEC, Caller(deadline_s=100.0))

@@ -38,7 +38,9 @@ async def test_the_engines_threads_stand_back_and_the_loops_does_not(tiny_archiv
 
 class Remembering:
     name = "remembering"
-    default_size_px = 64
+
+    def default_size_px(self, height_px: int, width_px: int) -> int:  # noqa: ARG002 - as every detector
+        return 64
 
     def __init__(self) -> None:
         self.threads: set[int] = set()

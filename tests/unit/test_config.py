@@ -35,6 +35,7 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_ADMISSION__MAX_IMAGES": "4",
         "FERSERVE_BATCHING__MAX_BATCH_FACES": "5",
         "FERSERVE_EMBEDDED__THREADS": "6",
+        "FERSERVE_BODIES__MAX_HELD_BYTES": "100000000",
         "FERSERVE_GRPC__PORT": "7",
         "FERSERVE_HTTP__PORT": "8",
         "FERSERVE_ADMIN__PORT": "9",
@@ -47,7 +48,8 @@ def test_every_section_is_reached_by_the_environment():
     config = read(environ=environ)
     assert config.models.archives == ("a.mar", "b.mar")
     assert (config.analyzer.threads, config.admission.max_images, config.embedded.threads) == (3, 4, 6)
-    assert (config.grpc.port, config.http.port, config.admin.port) == (7, 8, 9)
+    assert (config.bodies.max_held_bytes, config.grpc.port) == (100_000_000, 7)
+    assert (config.http.port, config.admin.port) == (8, 9)
     assert (config.log.format.value, config.shutdown.drain_timeout_s) == ("json", 1.5)
 
 
@@ -67,7 +69,8 @@ def test_what_print_config_prints_is_a_config_file(tmp_path):
         ({"models": {"detector": "eyes"}}, "models: detector must be one of .*'eyes'"),
         ({"http": {"port": 65536}}, "http: port must be 0 to 65535, got 65536"),
         ({"http": {"max_batch_images": 0}}, "http: max_batch_images must be at least 1, got 0"),
-        ({"http": {"max_buffered_bytes": 5}}, "http: max_buffered_bytes must be at least max_batch_bytes"),
+        ({"bodies": {"max_held_bytes": 5}}, "bodies.max_held_bytes must be 89544021 or more, .* got 5"),
+        ({"bodies": {"max_held_bytes": 0}}, "bodies: max_held_bytes must be at least 1, got 0"),
         ({"http": {"body_timeout_s": 0}}, "http: body_timeout_s must be above 0, got 0"),
         ({"http": {"header_timeout_s": "nan"}}, "http: header_timeout_s must be above 0, got nan"),
         ({"admin": {"port": -1}}, "admin: port must be 0 to 65535, got -1"),

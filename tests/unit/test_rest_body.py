@@ -4,6 +4,7 @@ import pytest
 from starlette.requests import Request
 
 from ferserve.faces.errors import ImageTooLargeError, UnsupportedMediaError
+from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.errors import DeadlineError, OverloadedError
 from ferserve.serving.rest_body import ENVELOPE_BYTES, JSON, MULTIPART, RAW, BodyForm, BodyReader, media_type_of
 from ferserve.serving.rest_requests import AnalyzeMessage
@@ -31,28 +32,33 @@ class SilentSender(Sender):
 
 
 @pytest.fixture
-def reader():
-    return BodyReader(timeout_s=60, max_buffered_bytes=1000)
+def budget():
+    return BodyBudget(1000)
+
+
+@pytest.fixture
+def reader(budget):
+    return BodyReader(timeout_s=60, budget=budget)
 
 
 async def read(reader, sender, *, max_bytes=100, deadline_s=None) -> bytes:
-    async with reader.read(sender.request, max_bytes=max_bytes, deadline_s=deadline_s) as body:
+    async with reader.read(sender.request, bytes, max_bytes=max_bytes, deadline_s=deadline_s) as body:
         return body
 
 
-async def test_a_body_is_held_until_its_answer_is_out(reader):
-    async with reader.read(Sender(chunks=10).request, max_bytes=100, deadline_s=None) as body:
+async def test_a_body_is_held_until_its_answer_is_out(reader, budget):
+    async with reader.read(Sender(chunks=10).request, bytes, max_bytes=100, deadline_s=None) as body:
         assert body == b"x" * 100
-        assert reader.buffered_bytes == 100
-    assert reader.buffered_bytes == 0
+        assert budget.held_bytes == 100
+    assert budget.held_bytes == 0
 
 
-async def test_reading_stops_as_soon_as_the_limit_is_passed(reader):
+async def test_reading_stops_as_soon_as_the_limit_is_passed(reader, budget):
     endless = Sender()
     with pytest.raises(ImageTooLargeError, match="at most 100 bytes"):
         await read(reader, endless)
     assert endless.sent == 11
-    assert reader.buffered_bytes == 0
+    assert budget.held_bytes == 0
 
 
 async def test_nothing_is_read_of_what_is_announced_as_too_much(reader):
@@ -62,18 +68,18 @@ async def test_nothing_is_read_of_what_is_announced_as_too_much(reader):
     assert announced.sent == 0
 
 
-async def test_bodies_together_stay_within_the_bound(reader):
-    async with reader.read(Sender(chunks=95).request, max_bytes=10_000, deadline_s=None):
+async def test_bodies_together_stay_within_the_bound(reader, budget):
+    async with reader.read(Sender(chunks=95).request, bytes, max_bytes=10_000, deadline_s=None):
         with pytest.raises(OverloadedError) as caught:
             await read(reader, Sender(chunks=95), max_bytes=10_000)
         assert caught.value.retry_after_s > 0
-        assert reader.buffered_bytes == 950
-    assert reader.buffered_bytes == 0
+        assert budget.held_bytes == 950
+    assert budget.held_bytes == 0
 
 
 async def test_a_slow_sender_is_given_up():
     with pytest.raises(DeadlineError, match="0 bytes came"):
-        await read(BodyReader(timeout_s=0.01, max_buffered_bytes=1000), SilentSender())
+        await read(BodyReader(timeout_s=0.01, budget=BodyBudget(1000)), SilentSender())
 
 
 async def test_a_callers_own_deadline_ends_the_reading_too(reader):

@@ -6,6 +6,7 @@ the whole process and warns, where here each call brings its own limits.
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +22,17 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from ferserve.faces.decode_memory import (
+    MemoryNeededError,
+    check_granted,
+    jpeg_bytes,
+    pillow_bytes,
+    pillow_factor,
+    strip_rows,
+    webp_bytes,
+)
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError, UnsupportedMediaError
-from ferserve.faces.exif import orientation, read_jpeg_head
+from ferserve.faces.exif import UPRIGHT, JpegHead, orientation, read_jpeg_head
 from ferserve.faces.media import announced_size, media_kind
 from ferserve.faces.types import Image
 
@@ -57,7 +67,8 @@ _FLIPS: Final = {2: 1, 4: 0}
 _TRANSPOSED: Final = (5, 7)
 _SWAPS_AXES: Final = (5, 6, 7, 8)
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
-_STRIP_PIXELS: Final = 2**17
+MinSide = int | Callable[[int, int], int]
+"""Pixels that the longer side keeps, or what tells them by the announced height and width."""
 
 # Pillow warns of odd metadata, in TIFF mostly, that changes no pixel. Appended: an application's own filters win.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
@@ -70,7 +81,8 @@ class DecodeLimits:
     Attributes:
         max_image_bytes: of the encoded picture.
         max_image_pixels: width times height that the header announces; formats other than JPEG end at
-            `MAX_PILLOW_PIXELS` anyway.
+            `MAX_PILLOW_PIXELS` anyway. It bounds time. What bounds memory is what decoding is granted, which allows
+            far fewer pixels of some formats: a gateway's `decode_budget_bytes`.
     """
 
     max_image_bytes: int = 20 * 2**20
@@ -88,7 +100,7 @@ class DecodedImage:
 
     Attributes:
         pixels: RGB uint8, shape (H, W, 3), upright, contiguous.
-        scale: its longer side over the original's: 1, or less where a JPEG was decoded at a reduced scale.
+        scale: its longer side over the original's: 1, or less where it was decoded at a reduced scale.
         width_px, height_px: of the original after its EXIF rotation.
         format: `JPEG`, `PNG`, `WEBP`, `BMP`, `TIFF` or `GIF`.
     """
@@ -100,7 +112,9 @@ class DecodedImage:
     format: str
 
 
-def decode(data: bytes, limits: DecodeLimits, *, min_side_px: int | None = None) -> DecodedImage:
+def decode(
+    data: bytes, limits: DecodeLimits, *, min_side_px: MinSide | None = None, granted_bytes: int | None = None
+) -> DecodedImage:
     """Decode one picture; of an animation the first frame.
 
     Sixteen bits become eight by their high byte, palettes and CMYK become RGB, and what is transparent turns white,
@@ -108,8 +122,10 @@ def decode(data: bytes, limits: DecodeLimits, *, min_side_px: int | None = None)
 
     Args:
         data: an encoded picture.
-        min_side_px: a JPEG may be decoded smaller, as long as its longer side keeps this many pixels; None keeps all.
+        min_side_px: it may come out smaller, as long as its longer side keeps this many pixels; None keeps all.
+        granted_bytes: memory that decoding may take at its peak, `data` not counted; None grants all.
     Raises:
+        MemoryNeededError: it takes more than was granted; says how much.
         ImageTooLargeError: over a limit, by the length of `data` or by what the header announces.
         UnsupportedMediaError: not one of the formats, or pixels that have no agreed range (32 bits, CIELAB).
         InvalidImageError: one of the formats, but undecodable, truncated or of zero size.
@@ -120,8 +136,8 @@ def decode(data: bytes, limits: DecodeLimits, *, min_side_px: int | None = None)
         raise InvalidImageError("expected an encoded picture, got 0 bytes")
     kind = media_kind(data)
     try:
-        return _decode(kind, data, limits, min_side_px)
-    except FerserveError:
+        return _decode(kind, data, _Asked(limits.max_image_pixels, min_side_px, granted_bytes))
+    except (FerserveError, MemoryNeededError):
         raise
     except PillowImage.DecompressionBombError as error:
         raise ImageTooLargeError("expected fewer pixels than the picture announces") from error
@@ -129,6 +145,20 @@ def decode(data: bytes, limits: DecodeLimits, *, min_side_px: int | None = None)
     # MemoryError too: a header that lies is no fault of the server.
     except Exception as error:
         raise InvalidImageError(f"expected a whole {kind} picture, got a truncated or damaged one") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a caller of `decode` asks for."""
+
+    max_pixels: int
+    min_side_px: MinSide | None
+    granted_bytes: int | None
+
+    def side_px(self, size: tuple[int, int]) -> int | None:
+        """Pixels that the longer side of a picture of this width and height keeps; None for all."""
+        width, height = size
+        return self.min_side_px(height, width) if callable(self.min_side_px) else self.min_side_px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,10 +170,12 @@ class _Stored:
     exif: bytes
 
 
-def _decode(kind: str, data: bytes, limits: DecodeLimits, min_side_px: int | None) -> DecodedImage:
-    found = _by_libjpeg(data, limits.max_image_pixels, min_side_px) if kind == "JPEG" else None
-    if found is None:
-        found = _by_pillow(kind, data, min(limits.max_image_pixels, MAX_PILLOW_PIXELS))
+def _decode(kind: str, data: bytes, asked: _Asked) -> DecodedImage:
+    if kind == "JPEG":
+        head = read_jpeg_head(data)
+        found = _by_libjpeg(data, head, asked) or _by_pillow(kind, data, asked, in_one_scan=head.in_one_scan)
+    else:
+        found = _by_pillow(kind, data, asked)
     turn = orientation(found.exif)
     width, height = found.size[::-1] if turn in _SWAPS_AXES else found.size
     scale = max(found.pixels.shape) / max(found.size)
@@ -158,22 +190,30 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageTooLargeError(f"expected at most {max_pixels} pixels, got {width} x {height}")
 
 
-def _by_libjpeg(data: bytes, max_pixels: int, min_side_px: int | None) -> _Stored | None:
-    """A plain JPEG by libjpeg-turbo, at a reduced scale if that keeps `min_side_px`; None leaves it to Pillow.
+def _by_libjpeg(data: bytes, head: JpegHead, asked: _Asked) -> _Stored | None:
+    """A plain JPEG by libjpeg-turbo, at a reduced scale if that keeps what is asked; None leaves it to Pillow.
 
     Raises:
         ValueError: truncated or damaged.
     """
-    head = read_jpeg_head(data)
     if head.progressive and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise InvalidImageError(f"expected a JPEG of at most {MAX_JPEG_SCANS} scans, got more")
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width, colours, subsampling = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError:  # a subsampling that TurboJPEG has no name for, or no JPEG at all: Pillow will tell
         return None
     if colours in ("CMYK", "YCCK"):
         return None
-    _check_pixels((width, height), max_pixels)
+    _check_pixels((width, height), asked.max_pixels)
+    min_side_px = asked.side_px((width, height))
+    needed_bytes = jpeg_bytes(
+        (width, height),
+        min_side_px,
+        subsampling=subsampling,
+        in_one_scan=head.in_one_scan,
+        is_turned=orientation(head.exif) != UPRIGHT,
+    )
+    check_granted(needed_bytes, asked.granted_bytes)
     options: dict[str, Any] = {"colorspace": "RGB"}
     if min_side_px is not None:
         longer = max(width, height)
@@ -192,24 +232,31 @@ def _by_libjpeg(data: bytes, max_pixels: int, min_side_px: int | None) -> _Store
     return _Stored(pixels=np.asarray(pixels, dtype=np.uint8), size=(width, height), exif=head.exif)
 
 
-def _by_pillow(kind: str, data: bytes, max_pixels: int) -> _Stored:
+def _by_pillow(kind: str, data: bytes, asked: _Asked, *, in_one_scan: bool = True) -> _Stored:
     """The first frame of anything by Pillow, whose decoders raise where a file is broken."""
+    max_pixels = min(asked.max_pixels, MAX_PILLOW_PIXELS)
     early = announced_size(kind, data)
     if early is not None:
         _check_pixels(early, max_pixels)
+        if kind == "WEBP":
+            check_granted(webp_bytes(early), asked.granted_bytes)
     with _PLUGINS[kind](io.BytesIO(data)) as picture:
         _check_pixels(picture.size, max_pixels)
         if isinstance(picture, TiffImageFile):
             _check_tiles(picture, max_pixels)
         if picture.mode in ("I", "F", "LAB"):
             raise UnsupportedMediaError(f"expected RGB, grey, palette or CMYK pixels, got mode {picture.mode}")
+        factor = pillow_factor(picture.size, asked.side_px(picture.size))
+        if kind != "WEBP":
+            coefficients = 0 if in_one_scan else len(picture.getbands())
+            needed_bytes = pillow_bytes(kind, picture.mode, picture.size, factor=factor, coefficients=coefficients)
+            check_granted(needed_bytes, asked.granted_bytes)
         picture.load()
         if picture.mode in ("P", "PA") and picture.palette is None:
             raise InvalidImageError("expected a palette for the picture's pixels, got none")
-        pixels = _rgb(picture)
-        # Pillow turns a TIFF upright by itself as it loads, and puts other formats' EXIF here.
+        size = picture.size  # Pillow turns a TIFF upright by itself as it loads, and puts other formats' EXIF here
         exif = b"" if kind == "TIFF" else picture.info.get("exif", b"")
-    return _Stored(pixels=pixels, size=(pixels.shape[1], pixels.shape[0]), exif=exif)
+        return _Stored(pixels=_rgb(picture, factor), size=size, exif=exif)
 
 
 def _check_tiles(picture: TiffImageFile, max_pixels: int) -> None:
@@ -219,24 +266,25 @@ def _check_tiles(picture: TiffImageFile, max_pixels: int) -> None:
         raise ImageTooLargeError(f"expected tiles of at most {max_pixels} pixels")
 
 
-def _rgb(picture: ImageFile) -> Image:
-    """Strip by strip: Pillow would hold the whole picture four times over, of all modes with four bytes a pixel."""
+def _rgb(picture: ImageFile, factor: int) -> Image:
+    """Strip by strip, each reduced at once: Pillow would hold the whole picture four times over."""
     width, height = picture.size
-    pixels = np.empty((height, width, 3), dtype=np.uint8)
-    rows = max(_STRIP_PIXELS // width, 1)
+    pixels = np.empty((-(-height // factor), -(-width // factor), 3), dtype=np.uint8)
+    rows = strip_rows(picture.size, factor)
     for top in range(0, height, rows):
-        pixels[top : top + rows] = _strip_rgb(picture.crop((0, top, width, min(top + rows, height))))
+        strip = _strip_rgb(picture.crop((0, top, width, min(top + rows, height))))
+        first = top // factor
+        pixels[first : first + rows // factor] = np.asarray(strip if factor == 1 else strip.reduce(factor))
     return pixels
 
 
-def _strip_rgb(picture: PillowImage.Image) -> Image:
+def _strip_rgb(picture: PillowImage.Image) -> PillowImage.Image:
     if picture.mode.startswith("I;16"):
-        grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return PillowImage.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         white = PillowImage.new("RGBA", picture.size, "white")
-        return np.array(PillowImage.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), dtype=np.uint8)
-    return np.array(picture.convert("RGB"), dtype=np.uint8)
+        return PillowImage.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    return picture.convert("RGB")
 
 
 def _upright(pixels: Image, turn: int) -> Image:

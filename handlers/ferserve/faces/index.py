@@ -1,5 +1,6 @@
-"""Archives by name: what ships inside the package, with the hash that each file must have."""
+"""What ships inside the package, archives by name and the detector, with the hash that each file must have."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -34,10 +35,12 @@ class Index:
     Attributes:
         default: name that the alias `default` stands for.
         archives: what there is, by name.
+        detector: the face detector, an ONNX file; None if only archives ship.
     """
 
     default: str
     archives: dict[str, Shipped]
+    detector: Shipped | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Index":
@@ -49,17 +52,17 @@ class Index:
         path = folder / "index.json"
         try:
             value = json.loads(path.read_text())
-            archives = {
-                name: Shipped(path=folder / entry["file"], sha256=entry["sha256"])
-                for name, entry in value["archives"].items()
-            }
-            index = cls(default=value["default"], archives=archives)
+            archives = {name: _shipped(folder, entry) for name, entry in value["archives"].items()}
+            detector = _shipped(folder, value["detector"]) if "detector" in value else None
+            index = cls(default=value["default"], archives=archives, detector=detector)
         except FileNotFoundError as error:
             raise ArchiveError(
                 f"{path}: expected the index of shipped archives, found none: name a .mar file by its path"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArchiveError(f"{path}: expected {{default, archives: {{name: {{file, sha256}}}}}}") from error
+            raise ArchiveError(
+                f"{path}: expected {{default, archives: {{name: {{file, sha256}}}}, detector: {{file, sha256}}}}"
+            ) from error
         if index.default not in index.archives:
             raise ArchiveError(f"{path}: the default {index.default!r} is not among {', '.join(index.archives)}")
         return index
@@ -84,6 +87,10 @@ class Index:
         return path, None
 
 
+def _shipped(folder: Path, entry: dict[str, str]) -> Shipped:
+    return Shipped(path=folder / entry["file"], sha256=entry["sha256"])
+
+
 @cache
 def shipped_index() -> Index:
     """The package's own index."""
@@ -93,6 +100,25 @@ def shipped_index() -> Index:
 def archive_names() -> tuple[str, ...]:
     """Names of the shipped archives."""
     return tuple(shipped_index().archives)
+
+
+def read_detector(index: Index) -> bytes:
+    """The shipped detector's ONNX file, checked.
+
+    Raises:
+        ArchiveError: none ships, or it is missing or altered; names the file and what was expected.
+    """
+    if index.detector is None:
+        raise ArchiveError("index.json: expected a detector, has archives only: name an .onnx file by its path")
+    path, expected = index.detector.path, index.detector.sha256
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArchiveError(f"{path}: expected a detector with SHA-256 {expected}: {error.strerror}") from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != expected:
+        raise ArchiveError(f"{path}: expected SHA-256 {expected}, got {sha256}: the file was altered")
+    return data
 
 
 def open_archive(name_or_path: str, *, sha256: str | None = None) -> Archive:

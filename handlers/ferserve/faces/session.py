@@ -1,4 +1,4 @@
-"""A model's graph in ONNX Runtime: uint8 crops in, calibrated scores out. The only place that starts a session."""
+"""An archive's graph in ONNX Runtime: uint8 crops in, calibrated scores out. Nothing else starts one."""
 
 from collections.abc import Sequence
 from typing import Self

@@ -20,7 +20,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from ferserve.serving.errors import OverloadedError
+from ferserve.serving.errors import DeadlineError, OverloadedError
 from ferserve.serving.rate import ServiceRate, within_bounds
 from ferserve.serving.requests import Priority
 
@@ -150,6 +150,7 @@ class Admission:
             max_faces: it will not submit more than these; None for no limit of its own.
         Raises:
             OverloadedError: no room; says when to come back.
+            DeadlineError: no room, and no time to come back.
         """
         expected = self.expected_faces if max_faces is None else min(self.expected_faces, max_faces)
         return self._enter({Bound.IMAGES: 1, Bound.BYTES: size_bytes, Bound.FACES: expected}, priority, forecast)
@@ -158,13 +159,14 @@ class Admission:
         """Let a call with ready-made crops in: it counts as one picture whose faces are known.
 
         Raises:
-            OverloadedError: no room; says when to come back.
+            OverloadedError, DeadlineError: as for `admit`.
         """
         return self._enter({Bound.IMAGES: 1, Bound.BYTES: size_bytes, Bound.FACES: faces}, priority, forecast)
 
     def _enter(self, amounts: dict[Bound, int], priority: Priority, forecast: Forecast) -> "Ticket":
         for bound, amount in amounts.items():
             if not self._budgets[bound].has_room(amount, priority):
+                _check_not_late(forecast)
                 self._observer.refused(bound, priority)
                 raise OverloadedError(
                     f"no room for more {bound} in flight ({priority.name.lower()}): "
@@ -183,6 +185,7 @@ class Admission:
         too_long_by_s = forecast.needed_s - self._deadline_share * forecast.left_s
         if too_long_by_s <= 0 or self._budgets[Bound.IMAGES].is_unused_by(priority):
             return
+        _check_not_late(forecast)
         self._observer.refused(Bound.TIME, priority)
         raise OverloadedError(
             f"no time for more ({priority.name.lower()}): expected about {forecast.needed_s:.1f} s to the answer, "
@@ -203,6 +206,12 @@ class Admission:
         if self.images_in_flight == 0:
             self._rate.work_ended()
         self._observer.in_flight(self.images_in_flight)
+
+
+def _check_not_late(forecast: Forecast) -> None:
+    """Whoever is too late already is not told to come back."""
+    if forecast.left_s <= 0:
+        raise DeadlineError("the deadline passed before the request came in")
 
 
 class Ticket:

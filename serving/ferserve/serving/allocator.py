@@ -8,9 +8,9 @@ would keep a multiple of what it ever needs at one time. Sizes that are set stay
 import ctypes
 from typing import Final
 
-OWN_MAPPING_BYTES: Final = 4 * 2**20
+OWN_MAPPING_BYTES: Final = 2**20
 """Buffers from this size on come from the system and go back to it; each of its pages costs a page fault."""
-KEPT_BYTES: Final = 16 * 2**20
+KEPT_BYTES: Final = 2 * 2**20
 """What a thread's heap may keep unused at its end. glibc's own 128 KiB would give back and ask again all the time."""
 
 # From glibc's malloc.h.

@@ -14,6 +14,7 @@ import uvloop
 
 from ferserve.faces.archive import Archive
 from ferserve.serving.admin import create_admin_app
+from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.config import ServeConfig
 from ferserve.serving.engine import CLOCK, Engine, open_archives, running_engine
 from ferserve.serving.errors import StartError
@@ -85,11 +86,13 @@ class Gateway:
     def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics) -> None:
         self._health = Health()
         package = version("ferserve")
+        bodies = BodyBudget(config.bodies.max_held_bytes)
         rest = create_rest_app(
             engine.analyzer,
             self._health,
             config.http,
             max_image_bytes=config.decode.max_image_bytes,
+            bodies=bodies,
             observer=metrics,
             version=package,
         )
@@ -101,7 +104,7 @@ class Gateway:
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics, bodies)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
@@ -147,11 +150,18 @@ class Gateway:
         )
         logger.info("stopped")
 
-    def _bind_grpc(self, config: ServeConfig, engine: Engine, metrics: Metrics) -> tuple[grpc.aio.Server, int]:
+    def _bind_grpc(
+        self, config: ServeConfig, engine: Engine, metrics: Metrics, bodies: BodyBudget
+    ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
         try:
             return build_grpc_server(
-                engine.analyzer, self._health, config.grpc, max_image_bytes=max_image_bytes, observer=metrics
+                engine.analyzer,
+                self._health,
+                config.grpc,
+                max_image_bytes=max_image_bytes,
+                bodies=bodies,
+                observer=metrics,
             )
         except RuntimeError:  # gRPC says no more than that it failed
             place = f"{config.grpc.host} port {config.grpc.port}"

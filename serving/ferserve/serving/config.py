@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass, field
 
 from ferserve.serving.admin import AdminConfig
+from ferserve.serving.body_budget import BodiesConfig
 from ferserve.serving.engine import EngineConfig
 from ferserve.serving.grpc_api import MESSAGE_HEADROOM_BYTES, GrpcConfig
 from ferserve.serving.logs import LogConfig
 from ferserve.serving.rest_api import HttpConfig
+from ferserve.serving.rest_body import json_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class ShutdownConfig:
 class ServeConfig(EngineConfig):
     """What `ferserve serve` runs with; the engine's sections and these."""
 
+    bodies: BodiesConfig = field(default_factory=BodiesConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
@@ -41,4 +44,11 @@ class ServeConfig(EngineConfig):
             raise ValueError(
                 f"grpc.max_message_bytes must be {least} or more for pictures of decode.max_image_bytes "
                 f"({self.decode.max_image_bytes}), got {self.grpc.max_message_bytes}"
+            )
+        largest_json = json_bytes(max(self.http.max_batch_bytes, self.decode.max_image_bytes))
+        largest = max(self.grpc.max_message_bytes, largest_json)
+        if self.bodies.max_held_bytes < largest:
+            raise ValueError(
+                f"bodies.max_held_bytes must be {largest} or more, the largest request that http.max_batch_bytes, "
+                f"grpc.max_message_bytes and decode.max_image_bytes allow, got {self.bodies.max_held_bytes}"
             )

@@ -17,7 +17,7 @@ import numpy as np
 
 from ferserve.faces.archive import Archive
 from ferserve.faces.decode import DecodeLimits
-from ferserve.faces.detectors import DETECTOR_NAMES, Detector, load_detector
+from ferserve.faces.detectors import DEFAULT_DETECTOR, DETECTORS_TEXT, Detector, is_detector, load_detector
 from ferserve.faces.index import DEFAULT, open_archive
 from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
@@ -41,12 +41,12 @@ class ModelsConfig:
         archives: paths or names, at least one; the first one answers requests that name no model.
         sha256: of the whole files, 64 hex digits each: none, or one for each of `archives`. A shipped archive is
             checked against the index without it.
-        detector: one of `DETECTOR_NAMES`.
+        detector: one of `DETECTOR_NAMES`, or the path of a YuNet file that ends with `.onnx`.
     """
 
     archives: tuple[str, ...] = (DEFAULT,)
     sha256: tuple[str, ...] = ()
-    detector: str = DETECTOR_NAMES[0]
+    detector: str = DEFAULT_DETECTOR
 
     def __post_init__(self) -> None:
         if not self.archives:
@@ -59,8 +59,8 @@ class ModelsConfig:
         for sha256 in self.sha256:
             if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
                 raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}")
-        if self.detector not in DETECTOR_NAMES:
-            raise ValueError(f"detector must be one of {', '.join(DETECTOR_NAMES)}, got {self.detector!r}")
+        if not is_detector(self.detector):
+            raise ValueError(f"detector must be one of {DETECTORS_TEXT}, got {self.detector!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

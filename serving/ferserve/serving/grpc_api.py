@@ -19,8 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from ferserve.faces.errors import InvalidRequestError, Reason
+from ferserve.faces.errors import FerserveError, InvalidRequestError, Reason
 from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import (
     analysis_to_pb,
     batch_item_to_pb,
@@ -29,8 +30,8 @@ from ferserve.serving.convert import (
     options_from_pb,
     stream_reply_to_pb,
 )
-from ferserve.serving.errors import NotReadyError
-from ferserve.serving.grpc_requests import MalformedRequests
+from ferserve.serving.errors import NotReadyError, OverloadedError
+from ferserve.serving.grpc_requests import IncomingRequests
 from ferserve.serving.health import Health, HealthState
 from ferserve.serving.observing import RequestObserver
 from ferserve.serving.requests import ImageAnalysis, RequestContext
@@ -58,6 +59,9 @@ class GrpcConfig:
         port: 0 takes any free one.
         max_message_bytes: of one request; gRPC itself refuses a larger one before any of our code runs, so it stands
             above the largest picture and bounds a whole batch.
+        max_arriving_calls: calls whose message is still on its way; past it a call is refused before any of its message
+            is read. Each may hold up to `max_message_bytes`.
+        message_timeout_s: longest that a message may take to arrive; streams may be silent for as long as they like.
         max_stream_frames_in_flight: unanswered frames of one stream past which no further frame is read.
         keepalive_time_s: silence after which the server pings a client.
         keepalive_timeout_s: wait for that ping's answer before the connection is closed.
@@ -67,6 +71,8 @@ class GrpcConfig:
     host: str = "127.0.0.1"
     port: int = 50051
     max_message_bytes: int = 64 * 1024 * 1024
+    max_arriving_calls: int = 64
+    message_timeout_s: float = 30.0
     max_stream_frames_in_flight: int = 16
     keepalive_time_s: float = 60.0
     keepalive_timeout_s: float = 20.0
@@ -79,9 +85,10 @@ class GrpcConfig:
             raise ValueError(
                 f"max_message_bytes must be {MESSAGE_HEADROOM_BYTES} or more, got {self.max_message_bytes}"
             )
-        if self.max_stream_frames_in_flight < 1:
-            raise ValueError(f"max_stream_frames_in_flight must be 1 or more, got {self.max_stream_frames_in_flight}")
-        for name in ("keepalive_time_s", "keepalive_timeout_s", "min_client_ping_interval_s"):
+        for name in ("max_arriving_calls", "max_stream_frames_in_flight"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("message_timeout_s", "keepalive_time_s", "keepalive_timeout_s", "min_client_ping_interval_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
@@ -103,10 +110,17 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     """`ferserve.v1.ExpressionService` over an analyzer."""
 
     def __init__(
-        self, analyzer: Analyzer, health: Health, *, max_stream_frames_in_flight: int, observer: RequestObserver
+        self,
+        analyzer: Analyzer,
+        health: Health,
+        *,
+        max_stream_frames_in_flight: int,
+        bodies: BodyBudget,
+        observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
+        self._bodies = bodies
         self._observer = observer
         self._max_stream_frames_in_flight = max_stream_frames_in_flight
 
@@ -114,16 +128,20 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self, request: service_pb.AnalyzeRequest, context: _Context
     ) -> service_pb.AnalyzeResponse:
         """Analyse one picture."""
-        async with self._answering(context, "Analyze") as call:
-            analysis = await self._analyzer.analyze(request.image, options_from_pb(request.options), call)
+        async with self._answering(context, "Analyze", request.ByteSize()) as call:
+            image, options = request.image, options_from_pb(request.options)
+            del request  # it holds the picture once more
+            analysis = await self._analyzer.analyze(image, options, call)
             return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
     async def BatchAnalyze(  # noqa: N802 - the service's own name
         self, request: service_pb.BatchAnalyzeRequest, context: _Context
     ) -> service_pb.BatchAnalyzeResponse:
         """Analyse many pictures; each has its own outcome."""
-        async with self._answering(context, "BatchAnalyze") as call:
-            outcomes = await self._analyzer.analyze_many(request.images, options_from_pb(request.options), call)
+        async with self._answering(context, "BatchAnalyze", request.ByteSize()) as call:
+            images, options = list(request.images), options_from_pb(request.options)
+            del request  # it holds the pictures once more
+            outcomes = await self._analyzer.analyze_many(images, options, call)
             _log_internal(outcomes, call)
             return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
@@ -135,15 +153,18 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         """Analyse frames as they come; each gets exactly one reply."""
         async with self._reporting(context, "StreamAnalyze") as call:
             with self._health.accept():
-                stream = _FrameStream(self._analyzer, self._health, context, call, self._max_stream_frames_in_flight)
+                places = asyncio.Semaphore(self._max_stream_frames_in_flight)
+                stream = _FrameStream(self._analyzer, self._health, context, call, places, self._bodies)
             await stream.run(aiter(request_iterator))
 
     async def ClassifyFaces(  # noqa: N802 - the service's own name
         self, request: service_pb.ClassifyFacesRequest, context: _Context
     ) -> service_pb.ClassifyFacesResponse:
         """Score crops that the caller cut out."""
-        async with self._answering(context, "ClassifyFaces") as call:
-            classification = await self._analyzer.classify(request.faces, options_from_pb(request.options), call)
+        async with self._answering(context, "ClassifyFaces", request.ByteSize()) as call:
+            faces, options = list(request.faces), options_from_pb(request.options)
+            del request  # it holds the pictures once more
+            classification = await self._analyzer.classify(faces, options, call)
             _log_internal(classification.items, call)
             return classification_to_pb(classification)
 
@@ -151,27 +172,26 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self, request: service_pb.ListModelsRequest, context: _Context
     ) -> service_pb.ListModelsResponse:
         """List the loaded models."""
-        del request  # holds nothing
-        async with self._answering(context, "ListModels"):
+        async with self._answering(context, "ListModels", request.ByteSize()):
             return service_pb.ListModelsResponse(models=[model_to_pb(model) for model in self._analyzer.models()])
 
     async def GetModel(  # noqa: N802 - the service's own name
         self, request: service_pb.GetModelRequest, context: _Context
     ) -> service_pb.GetModelResponse:
         """Describe one loaded model."""
-        async with self._answering(context, "GetModel"):
+        async with self._answering(context, "GetModel", request.ByteSize()):
             return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
 
-    async def refuse(self, rpc: str, context: _Context, error: InvalidRequestError) -> None:
-        """End a call whose request is none."""
+    async def refuse(self, rpc: str, context: _Context, error: FerserveError) -> None:
+        """End a call whose request did not come, or is none."""
         async with self._reporting(context, rpc):
             raise error
 
     @asynccontextmanager
-    async def _answering(self, context: _Context, rpc: str) -> AsyncIterator[RequestContext]:
-        """Hold a call as accepted while the block computes its answer; errors become the call's status."""
+    async def _answering(self, context: _Context, rpc: str, size_bytes: int) -> AsyncIterator[RequestContext]:
+        """Hold a call and its bytes while the block computes its answer; errors become the call's status."""
         async with self._reporting(context, rpc) as call:
-            with self._health.accept():
+            with self._health.accept(), self._bodies.hold(size_bytes):
                 yield call
 
     @asynccontextmanager
@@ -201,13 +221,20 @@ class _FrameStream:
     """
 
     def __init__(
-        self, analyzer: Analyzer, health: Health, context: _Context, call: RequestContext, max_in_flight: int
+        self,
+        analyzer: Analyzer,
+        health: Health,
+        context: _Context,
+        call: RequestContext,
+        places: asyncio.Semaphore,
+        bodies: BodyBudget,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
         self._context = context
         self._call = call
-        self._places = asyncio.Semaphore(max_in_flight)
+        self._places = places
+        self._bodies = bodies
         self._writing = asyncio.Lock()  # gRPC takes one message at a time
 
     async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest | InvalidRequestError]) -> None:
@@ -228,9 +255,9 @@ class _FrameStream:
 
     async def _answer(self, frame: service_pb.StreamAnalyzeRequest) -> None:
         try:
-            with self._health.accept():
+            with self._health.accept(), self._bodies.hold(frame.ByteSize()):
                 await self._reply(frame.id, await self._outcome(frame))
-        except NotReadyError as error:
+        except (NotReadyError, OverloadedError) as error:
             await self._reply(frame.id, error)
         finally:
             self._places.release()
@@ -261,7 +288,13 @@ class _FrameStream:
 
 
 def build_grpc_server(
-    analyzer: Analyzer, health: Health, config: GrpcConfig, *, max_image_bytes: int, observer: RequestObserver
+    analyzer: Analyzer,
+    health: Health,
+    config: GrpcConfig,
+    *,
+    max_image_bytes: int,
+    bodies: BodyBudget,
+    observer: RequestObserver,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -273,6 +306,7 @@ def build_grpc_server(
         health: the gateway's state, shared with its other protocols.
         config: how to listen.
         max_image_bytes: the largest picture that the analyzer takes.
+        bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
     Returns:
         The server and the port it is bound to.
@@ -287,10 +321,16 @@ def build_grpc_server(
             f"got {config.max_message_bytes}"
         )
     servicer = ExpressionServicer(
-        analyzer, health, max_stream_frames_in_flight=config.max_stream_frames_in_flight, observer=observer
+        analyzer,
+        health,
+        max_stream_frames_in_flight=config.max_stream_frames_in_flight,
+        bodies=bodies,
+        observer=observer,
     )
-    malformed = MalformedRequests(SERVICE_NAME, servicer.refuse)
-    server = grpc.aio.server(interceptors=(malformed,), options=config.channel_options)
+    incoming = IncomingRequests(
+        SERVICE_NAME, servicer.refuse, max_arriving=config.max_arriving_calls, timeout_s=config.message_timeout_s
+    )
+    server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
     reflection.enable_server_reflection((SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)

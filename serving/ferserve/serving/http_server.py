@@ -23,6 +23,10 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a request's line and headers, and as much of trailers and of framing between two pieces of a body."""
 LINGER_S: Final = 2.0
 """How long a sender of what is no request may take to hear of it."""
+FIRST_SIGN_S: Final = 0.25
+"""From the first sign of life to a caller who sends no more until the second; each further one takes twice as long."""
+SIGN_OF_LIFE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""Callers of HTTP/1.1 pass over it, asked for or not. Source: RFC 9110, sections 15.2 and 15.2.1."""
 
 
 def check_port(port: int) -> None:
@@ -123,7 +127,15 @@ class _QuietServer(uvicorn.Server):
 
 
 class _BoundedHeadProtocol(HttpToolsProtocol):
-    """Bounds a request's head in time and length; uvicorn alone would wait, and keep what comes, for ever."""
+    """Bounds a request's head in time and length, and answers callers who have closed their sending side.
+
+    uvicorn alone would wait for the end of a head, and keep what comes, for ever.
+
+    It also takes the end of what a caller sends for the caller's leaving. Both look the same until something is sent:
+    then the system of one who has left resets the connection, while one who waits passes over a `100 Continue`. So
+    whoever has sent a whole request and then no more gets such signs of life until the answer, and the request of one
+    who has left ends with the second of them. HTTP/1.0 knows no interim answers; there the end is taken for leaving.
+    """
 
     def __init__(self, header_timeout_s: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -131,6 +143,7 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._overhead_bytes = 0  # came since the last piece of a body or end of a head
         self._is_refused = False
+        self._sign_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
@@ -138,7 +151,28 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        if self._sign_timer is not None:
+            self._sign_timer.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override] # as asyncio has it
+        """Whether the connection stays open for the answer."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None or cycle.more_body or cycle.response_complete or self._is_refused:
+            return False
+        if cycle.scope["http_version"] != "1.1":
+            return False
+        self._head_arrived()  # of a next request that will not come
+        self.cycle.keep_alive = False
+        self._give_sign(FIRST_SIGN_S)
+        return True
+
+    def _give_sign(self, next_in_s: float) -> None:
+        if self.transport.is_closing() or self.cycle.response_started:
+            return
+        if not self.pipeline:  # or it might stand in the middle of an earlier answer
+            self.transport.write(SIGN_OF_LIFE)
+        self._sign_timer = self.loop.call_later(next_in_s, self._give_sign, 2 * next_in_s)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:

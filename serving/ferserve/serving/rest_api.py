@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
@@ -62,8 +63,6 @@ class HttpConfig:
         max_batch_images: most pictures in one batch, and most crops in one classification, 1 or more. gRPC bounds a
             batch by its bytes alone.
         max_batch_bytes: most bytes of all pictures of one batch together, 1 or more.
-        max_buffered_bytes: most bytes of all bodies together, from their arrival to their answer; at least
-            `max_batch_bytes`.
         body_timeout_s: longest that a body may take to arrive, above 0.
         header_timeout_s: longest that a connection may take to send a request's head, above 0.
         keep_alive_s: how long an idle connection is kept, 1 or more.
@@ -73,7 +72,6 @@ class HttpConfig:
     port: int = 8090
     max_batch_images: int = 512
     max_batch_bytes: int = 64 * 1024 * 1024
-    max_buffered_bytes: int = 512 * 1024 * 1024
     body_timeout_s: float = 30.0
     header_timeout_s: float = 10.0
     keep_alive_s: int = 5
@@ -83,11 +81,6 @@ class HttpConfig:
         for name in ("max_batch_images", "max_batch_bytes", "keep_alive_s"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.max_buffered_bytes < self.max_batch_bytes:
-            raise ValueError(
-                f"max_buffered_bytes must be at least max_batch_bytes ({self.max_batch_bytes}), "
-                f"got {self.max_buffered_bytes}"
-            )
         for name in ("body_timeout_s", "header_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -99,6 +92,7 @@ def create_rest_app(
     config: HttpConfig,
     *,
     max_image_bytes: int,
+    bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
 ) -> FastAPI:
@@ -106,6 +100,7 @@ def create_rest_app(
 
     Args:
         max_image_bytes: most bytes of one encoded picture, as the decoder has it.
+        bodies: for all that is held of requests, over every protocol.
         observer: told about every request under `/v1`.
         version: of the package, for the OpenAPI document.
     """
@@ -118,7 +113,7 @@ def create_rest_app(
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
     add_probes(app, health)
-    _Endpoints(analyzer, health, config, max_image_bytes).add_to(app)
+    _Endpoints(analyzer, health, config, max_image_bytes, bodies).add_to(app)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
     return app
 
@@ -126,10 +121,12 @@ def create_rest_app(
 class _Endpoints:
     """The routes under `/v1`."""
 
-    def __init__(self, analyzer: Analyzer, health: Health, config: HttpConfig, max_image_bytes: int) -> None:
+    def __init__(
+        self, analyzer: Analyzer, health: Health, config: HttpConfig, max_image_bytes: int, bodies: BodyBudget
+    ) -> None:
         self._analyzer = analyzer
         self._health = health
-        self._reader = BodyReader(timeout_s=config.body_timeout_s, max_buffered_bytes=config.max_buffered_bytes)
+        self._reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
         self._one_image = BodyForm(
             field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
         )
@@ -210,8 +207,11 @@ class _Endpoints:
         context = RequestContext(request_id=request.state.request_id, deadline_s=_deadline_s(request))
         max_bytes = form.max_body_bytes(media_type_of(request, form))
         with self._health.accept():
-            async with self._reader.read(request, max_bytes=max_bytes, deadline_s=context.deadline_s) as body:
-                yield pictures_of(request, body, form, options), context
+            parse = partial(pictures_of, request=request, form=form, query=options)
+            async with self._reader.read(
+                request, parse, max_bytes=max_bytes, deadline_s=context.deadline_s
+            ) as pictures:
+                yield pictures, context
 
 
 def _deadline_s(request: Request) -> float | None:

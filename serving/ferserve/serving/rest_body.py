@@ -4,10 +4,10 @@ No part of a body is written to disk, which is why Starlette's own form parser, 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import ValidationError
 from python_multipart import MultipartParser
@@ -16,7 +16,8 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from ferserve.faces.errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
-from ferserve.serving.errors import DeadlineError, OverloadedError
+from ferserve.serving.body_budget import BodyBudget
+from ferserve.serving.errors import DeadlineError
 from ferserve.serving.requests import AnalyzeOptions
 from ferserve.serving.rest_errors import validation_message
 from ferserve.serving.rest_requests import OptionsMessage, PicturesMessage
@@ -25,10 +26,15 @@ MAX_JSON_FIELDS: Final = 32
 """More than a body has beside its pictures."""
 ENVELOPE_BYTES: Final = 64 * 1024
 """Room for multipart headers or for JSON around the pictures."""
-BUFFERS_FULL_RETRY_S: Final = 1.0
 RAW: Final = "application/octet-stream"
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
+ParsedT = TypeVar("ParsedT")
+
+
+def json_bytes(picture_bytes: int) -> int:
+    """Most bytes of a JSON body with so many bytes of pictures: base64 takes four for three."""
+    return picture_bytes * 4 // 3 + ENVELOPE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +56,9 @@ class BodyForm:
     raw: bool
 
     def max_body_bytes(self, media_type: str) -> int:
-        """Most bytes of a body of this type: base64 takes four bytes for three."""
+        """Most bytes of a body of this type."""
         if media_type == JSON:
-            return self.max_picture_bytes * 4 // 3 + ENVELOPE_BYTES
+            return json_bytes(self.max_picture_bytes)
         return self.max_picture_bytes + (ENVELOPE_BYTES if media_type == MULTIPART else 0)
 
 
@@ -69,24 +75,21 @@ class BodyReader:
 
     Args:
         timeout_s: longest that one body may take to arrive.
-        max_buffered_bytes: most bytes of all bodies together, from their arrival to their answer.
+        budget: for what is held, from a body's first byte to its answer.
     """
 
-    def __init__(self, *, timeout_s: float, max_buffered_bytes: int) -> None:
+    def __init__(self, *, timeout_s: float, budget: BodyBudget) -> None:
         self._timeout_s = timeout_s
-        self._max_buffered_bytes = max_buffered_bytes
-        self._buffered_bytes = 0
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes held now."""
-        return self._buffered_bytes
+        self._budget = budget
 
     @asynccontextmanager
-    async def read(self, request: Request, *, max_bytes: int, deadline_s: float | None) -> AsyncIterator[bytes]:
-        """Read a whole body and count it as held until the block ends.
+    async def read(
+        self, request: Request, parse: Callable[[bytes], ParsedT], *, max_bytes: int, deadline_s: float | None
+    ) -> AsyncIterator[ParsedT]:
+        """Read a whole body, take it apart, and count it as held until the block ends.
 
         Args:
+            parse: makes of a body what the block gets. The body itself is not kept beside it.
             deadline_s: reading of the loop's clock after which the caller does not wait any more.
         Raises:
             ImageTooLargeError: more than `max_bytes` were announced or came; what came over it was not kept.
@@ -94,14 +97,17 @@ class BodyReader:
             OverloadedError: all bodies together would be over the bound.
         """
         declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > max_bytes:
-            raise _too_large(max_bytes)
+        if declared.isdecimal():
+            _check_size(int(declared), max_bytes)
         until_s = asyncio.get_running_loop().time() + self._timeout_s
         body = await self._received(request, max_bytes, until_s if deadline_s is None else min(until_s, deadline_s))
+        size_bytes = len(body)
         try:
-            yield body
+            parsed = parse(body)
+            del body
+            yield parsed
         finally:
-            self._buffered_bytes -= len(body)
+            self._budget.free(size_bytes)
 
     async def _received(self, request: Request, max_bytes: int, until_s: float) -> bytes:
         """The whole body, counted as held; of one that is refused nothing stays counted."""
@@ -110,22 +116,16 @@ class BodyReader:
         try:
             async with asyncio.timeout_at(until_s):
                 async for chunk in request.stream():
-                    self._check_room(len(chunk), max_bytes - size_bytes, max_bytes)
+                    _check_size(size_bytes + len(chunk), max_bytes)
+                    self._budget.add(len(chunk))
                     chunks.append(chunk)
                     size_bytes += len(chunk)
-                    self._buffered_bytes += len(chunk)
         except BaseException as error:
-            self._buffered_bytes -= size_bytes
+            self._budget.free(size_bytes)
             if isinstance(error, TimeoutError):
                 raise DeadlineError(f"the body did not arrive in time: {size_bytes} bytes came") from None
             raise
         return b"".join(chunks)
-
-    def _check_room(self, more_bytes: int, left_bytes: int, max_bytes: int) -> None:
-        if more_bytes > left_bytes:
-            raise _too_large(max_bytes)
-        if self._buffered_bytes + more_bytes > self._max_buffered_bytes:
-            raise OverloadedError("too many bodies are held at once", retry_after_s=BUFFERS_FULL_RETRY_S)
 
 
 def media_type_of(request: Request, form: BodyForm) -> str:
@@ -143,7 +143,7 @@ def media_type_of(request: Request, form: BodyForm) -> str:
     raise UnsupportedMediaError(f"content type: expected {expected}, got {name[:64] or 'none'}")
 
 
-def pictures_of(request: Request, body: bytes, form: BodyForm, query: OptionsMessage) -> Pictures:
+def pictures_of(body: bytes, request: Request, form: BodyForm, query: OptionsMessage) -> Pictures:
     """Take a body apart.
 
     Args:
@@ -165,8 +165,7 @@ def pictures_of(request: Request, body: bytes, form: BodyForm, query: OptionsMes
         pictures = Pictures(encoded=(body,), options=query.to_options())
     if not 1 <= len(pictures.encoded) <= form.max_pictures:
         raise _wrong_count(form, len(pictures.encoded))
-    if sum(map(len, pictures.encoded)) > form.max_picture_bytes:
-        raise _too_large(form.max_picture_bytes)
+    _check_size(sum(map(len, pictures.encoded)), form.max_picture_bytes)
     return pictures
 
 
@@ -258,5 +257,6 @@ def _wrong_count(form: BodyForm, count: int) -> InvalidRequestError:
     return InvalidRequestError(f"{form.field}: expected {expected}, got {count}")
 
 
-def _too_large(max_bytes: int) -> ImageTooLargeError:
-    return ImageTooLargeError(f"body: expected at most {max_bytes} bytes, got more")
+def _check_size(size_bytes: int, max_bytes: int) -> None:
+    if size_bytes > max_bytes:
+        raise ImageTooLargeError(f"body: expected at most {max_bytes} bytes, got more")

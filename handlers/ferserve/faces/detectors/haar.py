@@ -15,6 +15,8 @@ from ferserve.faces.types import Box, Detection, Image
 CASCADE: Final = "haarcascade_frontalface_default.xml"
 MIN_FACE_PX: Final = 24
 """The cascade's own window; it cannot see a smaller face."""
+DEFAULT_SIZE_PX: Final = 640
+"""For pictures of any size: the cascade's time grows with the area, and it is slow."""
 SCALE_STEP: Final = 1.1
 MIN_NEIGHBOURS: Final = 5
 _WEIGHT_SCALE: Final = 4.0
@@ -24,12 +26,15 @@ class HaarDetector:
     """Upright frontal faces, without landmarks. Thread-safe: each thread has its own cascade, which OpenCV's is not."""
 
     name = "haar"
-    default_size_px = 640
 
     def __init__(self) -> None:
         self._local = threading.local()
         self._path = Path(cv2.__file__).parent / "data" / CASCADE
         self._cascade()
+
+    def default_size_px(self, height_px: int, width_px: int) -> int:  # noqa: ARG002 - the protocol's
+        """See `Detector.default_size_px`."""
+        return DEFAULT_SIZE_PX
 
     def detect(self, image: Image, *, size_px: int | None = None) -> list[Detection]:
         """Find faces; see `Detector.detect`.
@@ -37,7 +42,7 @@ class HaarDetector:
         The score squashes the cascade's last-stage weight w, a sum over neighbouring windows: 1 - exp(-w / 4).
         """
         height, width = image.shape[:2]
-        scale = min(1.0, (size_px or self.default_size_px) / max(height, width))
+        scale = min(1.0, (size_px or self.default_size_px(height, width)) / max(height, width))
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
         if min(small) < MIN_FACE_PX:
             return []

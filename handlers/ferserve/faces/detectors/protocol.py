@@ -13,9 +13,11 @@ class Detector(Protocol):
         """Short stable name, such as `haar`; responses and rows carry it."""
         ...
 
-    @property
-    def default_size_px(self) -> int:
-        """The longer side that pictures are brought down to when a caller names no size."""
+    def default_size_px(self, height_px: int, width_px: int) -> int:
+        """The longer side that a picture of such a size is brought down to when a caller names none.
+
+        Turning the picture by 90 degrees changes nothing.
+        """
         ...
 
     def detect(self, image: Image, *, size_px: int | None = None) -> list[Detection]:
@@ -24,7 +26,7 @@ class Detector(Protocol):
         Args:
             image: RGB uint8, shape (H, W, 3).
             size_px: bring the picture's longer side down to this many pixels first (never up); None takes
-                `default_size_px`.
+                `default_size_px`. The picture's own longer side means every pixel.
         Returns:
             Detections in pixels of `image`, highest score first; empty if there is no face.
         """

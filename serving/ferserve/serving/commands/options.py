@@ -12,7 +12,10 @@ Hashes = Annotated[
     list[str] | None,
     typer.Option("--sha256", metavar="HEX", help="What each --model's file must hash to, in the same order."),
 ]
-DetectorName = Annotated[str | None, typer.Option("--detector", metavar="NAME", help="Which face detector runs.")]
+DetectorName = Annotated[
+    str | None,
+    typer.Option("--detector", metavar="PATH|NAME", help="The face detector: ferdet, haar, or a YuNet .onnx file."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores unless told otherwise.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 

@@ -73,3 +73,15 @@ def mobilenet() -> Recipe:
         optimisation=replace(base.optimisation, rate=0.012, warmup_epochs=0.5),
         objective=replace(base.objective, vote_weight=0.0, vote_head_weight=0.5, center_weight=0.0),
     )
+
+
+def mobilenet_128() -> Recipe:
+    """The same net on crops enlarged to 128 px, from a run of `mobilenet`: what a larger view of a crop is worth."""
+    smaller = mobilenet()
+    return replace(
+        smaller,
+        name="mobilenet-128",
+        version="1.0.0",
+        phases=(Phase(epochs=4, input_size_px=128),),
+        optimisation=replace(smaller.optimisation, rate=0.006, warmup_epochs=0.25),
+    )
