@@ -18,10 +18,10 @@ from ferserve.faces.preprocess import PreprocessSpec
 TINY_SIZE_PX = 24
 
 
-def _tiny_graph() -> bytes:
+def _tiny_graph(seed: int = 0) -> bytes:
     """uint8 crops (N, 24, 24, 1) to scores (N, 7): the softmax of a seeded linear map."""
     pixels = TINY_SIZE_PX * TINY_SIZE_PX
-    weights = (np.random.default_rng(0).normal(size=(pixels, len(LABELS))) / pixels).astype(np.float32)
+    weights = (np.random.default_rng(seed).normal(size=(pixels, len(LABELS))) / pixels).astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["crops"], ["numbers"], to=TensorProto.FLOAT),
@@ -43,7 +43,7 @@ def _tiny_graph() -> bytes:
 def pack_archive(tmp_path_factory) -> Callable[..., Path]:
     """Write an archive that learnt nothing: version 0.0.1, grey crops of 24 pixels; its graph scores unless given."""
 
-    def pack(name: str, graph: bytes | None = None) -> Path:
+    def pack(name: str, graph: bytes | None = None, *, int8: bytes | None = None) -> Path:
         spec = PreprocessSpec(size_px=TINY_SIZE_PX, channels=1)
         manifest = ArchiveManifest(
             format=FORMAT,
@@ -62,7 +62,8 @@ def pack_archive(tmp_path_factory) -> Callable[..., Path]:
             figures={"accuracy": 0.125},
         )
         path = tmp_path_factory.mktemp("archives") / f"{name}.mar"
-        return write_archive(path, manifest, {"model.onnx": graph or _tiny_graph(), "card.md": b"# made up\n"}).path
+        members = {"model.onnx": graph or _tiny_graph(), "card.md": b"# made up\n"}
+        return write_archive(path, manifest, members | ({} if int8 is None else {"model.int8.onnx": int8})).path
 
     return pack
 
@@ -71,6 +72,12 @@ def pack_archive(tmp_path_factory) -> Callable[..., Path]:
 def tiny_archive(pack_archive) -> Path:
     """An archive named `tiny` that scores."""
     return pack_archive("tiny")
+
+
+@pytest.fixture(scope="session")
+def both_precisions(pack_archive) -> Path:
+    """An archive named `both` with an int8 member, whose scores are others so that it shows which one runs."""
+    return pack_archive("both", int8=_tiny_graph(seed=1))
 
 
 def _red_graph(

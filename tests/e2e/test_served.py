@@ -38,7 +38,7 @@ def expected(photo):
     (face,) = default_detector().detect(image)
     archive = open_archive("default")
     crop = face_crop(image, face, archive.manifest.preprocess)
-    return ScoringSession.from_archive(archive).score(crop[None])[0]
+    return ScoringSession.from_archive(archive, precision="auto").score(crop[None])[0]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_ready_made_crop_gives_what_the_graph_gives(photo, client):
     buffer = io.BytesIO()
     Image.fromarray(crop[:, :, 0]).save(buffer, "PNG")
     (item,) = client.classify([buffer.getvalue()]).items
-    expected = ScoringSession.from_archive(archive).score(crop[None])[0]
+    expected = ScoringSession.from_archive(archive, precision="auto").score(crop[None])[0]
     assert np.abs(item.scores - expected).max() < TOLERANCE
 
 

@@ -86,8 +86,8 @@ def test_every_stored_picture_is_compared(stored, made_now):
 
 
 def test_hashes_are_the_stored_ones():
-    assert GREY.sha256 == "e473cbeab5a5924683c9ce768de80966c1569bb77bcdd7465f7799ded963315b"
-    assert COLOUR.sha256 == "5298f9a18ca9d188034e8d0b3da240c3d20069ba1ffd86f31eff7e843cf9348b"
+    assert GREY.sha256 == "1d18640d4e5c4cd184a83b47cb2fe37fab6dfc5e751791b9ba94c068811e7ffa"
+    assert COLOUR.sha256 == "e0e0e99594dce52e6abb72f3fdb973f5433dc0495c130719632a50e4d0d2a878"
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ MODEL = ModelInfo(
     paper="A paper",
     archive_sha256="a" * 64,
     preprocess_sha256="b" * 64,
+    precision="int8",
     crop_size_px=112,
     crop_channels=3,
     temperature=1.3,
@@ -244,7 +245,9 @@ class SameScores:
     async def probe(self) -> None: ...
 
     def describe(self) -> WorkerInfo:
-        return WorkerInfo(kind="fake", model=MODEL.name, version="1", crop_shape=(16, 16, 1), detail="")
+        return WorkerInfo(
+            kind="fake", model=MODEL.name, version="1", crop_shape=(16, 16, 1), precision="fp32", detail=""
+        )
 
     async def close(self) -> None: ...
 

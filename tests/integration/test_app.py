@@ -15,7 +15,10 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ferserve.faces.archive import read_archive
+from ferserve.faces.cpu import read_cpu
 from ferserve.faces.errors import ArchiveError
+from ferserve.faces.precision import resolve_precision
 from ferserve.serving.admin import AdminConfig
 from ferserve.serving.analyzer import AnalyzerConfig
 from ferserve.serving.app import serve
@@ -139,6 +142,20 @@ async def test_the_first_archive_answers_and_the_others_go_by_name(tiny_archive,
     assert [answer.json()["model"]["name"] for answer in answers[:2]] == ["tiny", "other"]
     assert answers[2].status_code == 404
     assert [(model["ref"]["name"], model["is_default"]) for model in listed] == [("tiny", True), ("other", False)]
+
+
+async def test_both_protocols_and_the_operators_see_which_precision_runs(both_precisions, face_photo):
+    here = resolve_precision("auto", read_archive(both_precisions), read_cpu())
+    for choice, runs in (("auto", here), ("fp32", "fp32")):
+        models = ModelsConfig(archives=(str(both_precisions),), precision=choice)
+        async with gateway(config_for(both_precisions, models=models)) as (addresses, _), httpx.AsyncClient() as client:
+            answer = await client.post(f"{addresses['REST']}/v1/images:analyze", content=face_photo, headers=JPEG)
+            (listed,) = (await client.get(f"{addresses['REST']}/v1/models")).json()["models"]
+            (model,) = (await client.get(f"{addresses['admin']}/status")).json()["models"]
+            async with grpc.aio.insecure_channel(addresses["gRPC"]) as channel:
+                described = await ExpressionServiceStub(channel).GetModel(service_pb.GetModelRequest())
+        assert answer.json()["model"]["precision"] == listed["ref"]["precision"] == model["precision"] == runs
+        assert described.model.ref.precision == runs
 
 
 def test_two_archives_of_one_name_are_refused(tiny_archive):

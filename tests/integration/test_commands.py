@@ -8,6 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ferserve.faces.archive import read_archive
+from ferserve.faces.cpu import read_cpu
+from ferserve.faces.precision import resolve_precision
 from ferserve.serving.cli import main
 
 
@@ -88,6 +91,7 @@ def test_a_file_that_cannot_be_read_is_a_row(run, pictures, tiny_archive, tmp_pa
         (["{tmp}/absent", "--out", "{tmp}/x.csv"], 2, "which does not exist"),
         (["{tmp}/empty", "--out", "{tmp}/x.csv"], 2, "found none"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--detector", "eyes"], 2, "detector must be one of"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--precision", "fp16"], 2, "'fp16'"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--model", "{tmp}/absent.mar"], 1, "absent.mar"),
         (["{pictures}"], 2, "--out"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--max-faces", "0"], 2, "--max-faces"),
@@ -110,8 +114,42 @@ def test_models_are_described_for_people_and_for_programs(run, tiny_archive):
     _, printed, _ = run("models", tiny_archive, "--json")
     (described,) = json.loads(printed)
     assert (described["name"], described["figures"]) == ("tiny", {"accuracy": 0.125})
+    assert (described["precision"], described["precisions"]) == ("fp32", ["fp32"])
     assert len(described["archive_sha256"]) == 64
     assert run("models", tiny_archive, "--card") == (0, "# made up\n", "")
+
+
+def test_models_say_which_precision_runs_here(run, both_precisions):
+    here = resolve_precision("auto", read_archive(both_precisions), read_cpu())
+    _, printed, _ = run("models", both_precisions, "--json")
+    (described,) = json.loads(printed)
+    assert (described["precision"], described["precisions"]) == (here, ["fp32", "int8"])
+    _, table, _ = run("models", both_precisions)
+    assert f" {here} " in table
+
+
+def test_a_folder_is_scored_in_the_precision_asked_for(run, pictures, tiny_archive, both_precisions, tmp_path):
+    here = resolve_precision("auto", read_archive(both_precisions), read_cpu())
+    rows = {}
+    for name, archive, flags in (
+        ("tiny", tiny_archive, ()),
+        ("fp32", both_precisions, ("--precision", "fp32")),
+        ("auto", both_precisions, ()),
+    ):
+        out = tmp_path / f"{name}.jsonl"
+        assert run("score", pictures / "1.jpg", "--out", out, "--model", archive, *flags)[0] == 0
+        (rows[name],) = map(json.loads, out.read_text().splitlines())
+    assert [rows[name]["precision"] for name in ("tiny", "fp32", "auto")] == ["fp32", "fp32", here]
+    assert rows["fp32"]["happy"] == rows["tiny"]["happy"]
+    assert (rows["auto"]["happy"] == rows["tiny"]["happy"]) is (here == "fp32")
+
+
+def test_int8_of_an_archive_without_it_is_refused(run, pictures, tiny_archive, tmp_path):
+    out = tmp_path / "x.csv"
+    code, _, told = run("score", pictures, "--out", out, "--model", tiny_archive, "--precision", "int8")
+    assert code == 1
+    assert "expected a member model.int8.onnx" in " ".join(told.split())
+    assert not out.exists()
 
 
 def test_an_archive_that_does_not_exist_is_named(run, tmp_path):
@@ -132,11 +170,14 @@ def test_bench_measures_every_stage_and_says_on_what(run, pictures, tiny_archive
         assert 0 < stage["low_ms"] <= stage["median_ms"] <= stage["high_ms"]
     assert [stage["faces"] for stage in report["stages"]] == [0, 0, 0, 1, 8, 1]
     assert (report["faces_found"], report["picture"], report["model"]) == (1, "1.jpg", "tiny 0.0.1")
+    assert report["precision"] == "fp32"
     assert report["machine"]["cpu"]
     assert report["machine"]["cores"] >= 1
 
 
-def test_bench_prints_a_table_for_people(run, tiny_archive):
-    code, printed, _ = run("bench", "--model", tiny_archive, "--repeats", 5)
+def test_bench_prints_a_table_for_people(run, both_precisions):
+    code, printed, _ = run("bench", "--model", both_precisions, "--repeats", 5)
     assert code == 0
+    here = resolve_precision("auto", read_archive(both_precisions), read_cpu())
+    assert f"both 0.0.1 in {here}, detector" in printed
     assert all(word in printed for word in ("decode", "infer, batch 8", "640 x 480 pixels of noise", "cpu"))

@@ -208,6 +208,7 @@ async def test_models_are_listed_and_described(stub, sample_model):
     listed = await stub.ListModels(service_pb.ListModelsRequest())
     described = await stub.GetModel(service_pb.GetModelRequest(name=sample_model.name))
     assert list(listed.models) == [described.model] == [model_to_pb(sample_model)]
+    assert described.model.ref.precision == "int8"
 
 
 async def test_a_stream_answers_each_frame_once_and_outlives_a_bad_one(stub, grpc_gateway):

@@ -36,7 +36,8 @@ from ferserve.v1.expression_service_pb2_grpc import ExpressionServiceStub
 
 SPEC = PreprocessSpec(size_px=16, channels=1)
 INFO = ModelInfo(
-    name="m", version="1", archive_sha256="a" * 64, preprocess_sha256=SPEC.sha256, architecture="none", paper="none",
+    name="m", version="1", archive_sha256="a" * 64, preprocess_sha256=SPEC.sha256, precision="fp32",
+    architecture="none", paper="none",
     crop_size_px=16, crop_channels=1, temperature=1.0, uncertain_below=0.5, figures={}, is_default=True,
 )  # fmt: skip
 PHOTO = bytes(cv2.imencode(".png", np.full((64, 64, 3), 90, np.uint8))[1])
@@ -120,7 +121,7 @@ class TimedWorker:
     async def probe(self) -> None: ...
 
     def describe(self) -> WorkerInfo:
-        return WorkerInfo(kind="fake", model="m", version="1", crop_shape=(16, 16, 1), detail="")
+        return WorkerInfo(kind="fake", model="m", version="1", crop_shape=(16, 16, 1), precision="fp32", detail="")
 
     async def close(self) -> None: ...
 

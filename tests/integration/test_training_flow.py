@@ -7,9 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.progress import Progress
+from typer import Typer
+from typer.testing import CliRunner
 
 from ferserve.faces.archive import read_archive
+from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError
+from ferserve.training.cli.evaluate import evaluate
 from ferserve.training.data.errors import DataError
 from ferserve.training.finish import Calibration
 from ferserve.training.measure import evaluate_archive
@@ -65,7 +69,14 @@ def run(data, recipe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def archive(run, data):
-    return pack_run(run, data, out=run / "made.mar", threads=1)
+    return pack_run(run, data, out=run / "made.mar", threads=1, cpu=Cpu(name="Older CPU", vnni=False))
+
+
+@pytest.fixture(scope="module")
+def with_int8(run, data):
+    if read_cpu().vnni is False:
+        pytest.skip("int8 is computed rightly on CPUs with VNNI only")
+    return pack_run(run, data, out=run / "int8.mar", threads=1, cpu=Cpu(name="Newer CPU", vnni=True))
 
 
 def test_a_run_leaves_what_it_promises(run):
@@ -81,6 +92,8 @@ def test_the_archive_is_whole_and_says_what_was_measured(archive, run):
     assert read.manifest.temperature == Calibration.read(run).scaling.temperature
     accuracy = read.manifest.figures["fer2013_public_accuracy"]
     assert f"{100 * accuracy:.2f} %" in read.card()
+    assert "int8 is left out: packed on Older CPU, which is not known to have VNNI" in read.card()
+    assert not any(name.startswith("int8") for name in read.manifest.figures)
     assert "VGGFace2" not in read.card()
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
@@ -97,6 +110,50 @@ def test_evaluate_repeats_the_archives_own_figure(archive, data):
     assert votes.report.accuracy.value == values["accuracy"]["value"]
 
 
+def test_int8_is_packed_with_its_figures_where_it_keeps_within_the_rule(with_int8, archive):
+    read = read_archive(with_int8.path, expected_sha256=with_int8.sha256)
+    assert set(read.manifest.members) == {"model.onnx", "model.int8.onnx", "model.pt2", "card.md"}
+    assert read.onnx() == archive.onnx()
+    assert set(read.manifest.figures) - set(archive.manifest.figures) == {
+        "int8_public_accuracy", "int8_public_agreement", "int8_public_ece",
+    }  # fmt: skip
+    assert "| whole PublicTest | fp32 | int8 |" in read.card()
+    assert f"{100 * read.manifest.figures['int8_public_agreement']:.2f} %" in read.card()
+
+
+def test_evaluate_repeats_the_figures_of_int8(with_int8, data):
+    measured = evaluate_archive(
+        str(with_int8.path), data, split="public", labels="fer2013", threads=1, precision="int8"
+    )
+    figures = with_int8.manifest.figures
+    assert measured.to_dict()["precision"] == "int8"
+    assert measured.report.accuracy.value == pytest.approx(figures["int8_public_accuracy"], abs=1e-6)
+    assert measured.report.ece == pytest.approx(figures["int8_public_ece"], abs=1e-6)
+    result = evaluation_result(str(with_int8.path), measured, data, split="public", labels="fer2013")
+    assert result.precision == "int8"
+    app = Typer()
+    app.command()(evaluate)
+    flags = ["--data", data, "--precision", "int8", "--json"]
+    printed = CliRunner().invoke(app, [str(with_int8.path), *flags])
+    assert json.loads(printed.stdout) == json.loads(json.dumps(measured.to_dict()))
+    refused = CliRunner().invoke(app, [str(with_int8.path), *flags, "--served"])
+    assert refused.exit_code == 2
+    assert "expected fp32 with --served, got int8" in " ".join(refused.stderr.replace("│", " ").split())
+
+
+def test_both_precisions_of_an_archive_are_traded_off(with_int8, run, data, tmp_path):
+    options = {"split": "train-validation", "recipes": [run / "recipe.json"], "rounds": 1}
+    found = measure_tradeoff([str(with_int8.path)], data, **options, cpu=Cpu(name="Newer CPU", vnni=True))
+    fp32, int8 = found.candidates
+    assert (fp32.precision, int8.precision) == ("fp32", "int8")
+    assert fp32.archive_sha256 == int8.archive_sha256
+    assert fp32.paired.difference.value == 0
+    assert {speed.ratio.median for speed in fp32.speeds} == {1.0}
+    plot_tradeoff(found, tmp_path / "plot.png")
+    alone = measure_tradeoff([str(with_int8.path)], data, **options, cpu=Cpu(name="Older CPU", vnni=False))
+    assert [row.precision for row in alone.candidates] == ["fp32"]
+
+
 def test_a_split_that_is_not_there_is_named(archive, data):
     with pytest.raises(DataError, match="expected rows of split private, found splits train, public"):
         evaluate_archive(str(archive.path), data, split="private", labels="fer2013", threads=1)
@@ -105,7 +162,7 @@ def test_a_split_that_is_not_there_is_named(archive, data):
 
 
 def test_unknown_recipes_are_named():
-    with pytest.raises(DataError, match="expected a recipe of mobilenet-base, mobilenet, got 'resnet'"):
+    with pytest.raises(DataError, match="expected a recipe of mobilenet-base, mobilenet-96, mobilenet, got 'resnet'"):
         find_recipe("resnet")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferserve.faces.align import align_by_box, align_by_landmarks
+from ferserve.faces.align import box_square, cut_square, landmark_square
 from ferserve.faces.errors import DegenerateFaceError
 from ferserve.faces.types import Box, Image, Landmarks
 
@@ -22,6 +22,14 @@ angles = st.floats(-180, 180)
 places = st.tuples(st.floats(110, 190), st.floats(110, 190))
 sizes = st.sampled_from([24, 48, 96])
 anything = st.floats(allow_nan=True, allow_infinity=True, width=32)
+
+
+def align_by_box(image, box, *, size_px, scale):
+    return cut_square(image, box_square(image, box, scale=scale), size_px=size_px)
+
+
+def align_by_landmarks(image, landmarks, *, size_px, eye_y, eye_distance):
+    return cut_square(image, landmark_square(landmarks, eye_y=eye_y, eye_distance=eye_distance), size_px=size_px)
 
 
 def _face(centre, eye_distance, angle_deg) -> Landmarks:

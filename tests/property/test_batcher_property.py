@@ -82,7 +82,7 @@ class Story:
     async def probe(self) -> None: ...
 
     def describe(self) -> WorkerInfo:
-        return WorkerInfo(kind="story", model="m", version="1", crop_shape=SHAPE, detail="")
+        return WorkerInfo(kind="story", model="m", version="1", crop_shape=SHAPE, precision="fp32", detail="")
 
     async def close(self) -> None: ...
 

@@ -46,7 +46,9 @@ analyses = st.builds(
     height_px=uint32s,
     faces=st.lists(faces, max_size=3).map(tuple),
     detector=texts,
-    model=st.builds(ModelRef, name=texts, version=texts, archive_sha256=texts, preprocess_sha256=texts),
+    model=st.builds(
+        ModelRef, name=texts, version=texts, archive_sha256=texts, preprocess_sha256=texts, precision=texts
+    ),
     timings=st.builds(StageTimings, **dict.fromkeys(StageTimings.__dataclass_fields__, milliseconds)),
 )
 

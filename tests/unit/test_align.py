@@ -1,12 +1,20 @@
 import numpy as np
 import pytest
 
-from ferserve.faces.align import align_by_box, align_by_landmarks, resize
+from ferserve.faces.align import Square, between, box_square, cut_square, landmark_square, resize
 from ferserve.faces.errors import DegenerateFaceError
 from ferserve.faces.types import Box
 
 NOISE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 TEMPLATE = {"size_px": 50, "eye_y": 0.36, "eye_distance": 0.44}
+
+
+def align_by_box(image, box, *, size_px, scale):
+    return cut_square(image, box_square(image, box, scale=scale), size_px=size_px)
+
+
+def align_by_landmarks(image, landmarks, *, size_px, eye_y, eye_distance):
+    return cut_square(image, landmark_square(landmarks, eye_y=eye_y, eye_distance=eye_distance), size_px=size_px)
 
 
 def _face(eyes, mouth, mouth_width=16.0):
@@ -157,3 +165,11 @@ def test_landmarks_without_a_face_are_refused(landmarks, message):
 def test_an_empty_picture_holds_no_face():
     with pytest.raises(DegenerateFaceError, match="expected a box that meets the picture of 0 x 0"):
         align_by_box(np.zeros((0, 0, 3), np.uint8), Box(x0=0, y0=0, x1=1, y1=1), size_px=48, scale=1.0)
+
+
+def test_between_is_halfway_and_turned_as_the_landmarks_say():
+    box, landmarks = Square(100 + 100j, 40 + 0j), Square(110 + 104j, 90j)
+    middle = between(box, landmarks)
+    assert middle.centre == 105 + 102j
+    assert middle.edge == pytest.approx(60j)  # the geometric mean of 40 and 90
+    assert between(landmarks, landmarks) == landmarks

@@ -118,7 +118,7 @@ class BrightnessWorker:
         self.probes += 1
 
     def describe(self) -> WorkerInfo:
-        return WorkerInfo(kind="fake", model="m", version="1", crop_shape=(16, 16, 1), detail="")
+        return WorkerInfo(kind="fake", model="m", version="1", crop_shape=(16, 16, 1), precision="fp32", detail="")
 
     async def close(self) -> None:
         self.closed = True
@@ -186,6 +186,7 @@ def info(name: str) -> ModelInfo:
         version="1",
         archive_sha256="a" * 64,
         preprocess_sha256=SPEC.sha256,
+        precision="fp32",
         architecture="none",
         paper="none",
         crop_size_px=16,

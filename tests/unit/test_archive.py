@@ -74,6 +74,26 @@ def test_torchserve_finds_its_manifest(tmp_path):
     }
 
 
+def test_int8_is_a_member_that_may_be_missing(path, tmp_path):
+    assert (read_archive(path).has_int8, read_archive(path).int8()) == (False, None)
+    both = write_archive(tmp_path / "both.mar", MANIFEST, MEMBERS | {"model.int8.onnx": b"int8"})
+    assert (both.has_int8, both.int8(), both.onnx()) == (True, b"int8", MEMBERS["model.onnx"])
+
+
+def test_an_altered_int8_member_is_noticed(tmp_path):
+    both = write_archive(tmp_path / "both.mar", MANIFEST, MEMBERS | {"model.int8.onnx": b"int8"})
+    _rewrite(both.path, lambda content: content.update({"model.int8.onnx": b"other"}))
+    with pytest.raises(ArchiveError, match=r"model\.int8\.onnx.*altered"):
+        both.int8()
+    with pytest.raises(
+        ArchiveError, match=r"member model\.int8\.onnx: expected SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}"
+    ):
+        read_archive(both.path)
+    _rewrite(both.path, lambda content: content.pop("model.int8.onnx"))
+    with pytest.raises(ArchiveError, match="expected the members"):
+        read_archive(both.path)
+
+
 def test_missing_file_names_file_and_hash(tmp_path):
     with pytest.raises(ArchiveError, match=r"gone\.mar: expected an archive with SHA-256 abc, found no file"):
         read_archive(tmp_path / "gone.mar", expected_sha256="abc")

@@ -49,7 +49,7 @@ class HeldWorker:
     async def probe(self) -> None: ...
 
     def describe(self) -> WorkerInfo:
-        return WorkerInfo(kind="held", model="m", version="1", crop_shape=SHAPE, detail="")
+        return WorkerInfo(kind="held", model="m", version="1", crop_shape=SHAPE, precision="fp32", detail="")
 
     async def close(self) -> None: ...
 

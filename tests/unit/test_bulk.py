@@ -45,7 +45,7 @@ def analysis(*faces: ScoredFace) -> ImageAnalysis:
         height_px=48,
         faces=faces,
         detector="haar",
-        model=ModelRef(name="m", version="1", archive_sha256="a" * 64, preprocess_sha256="b" * 64),
+        model=ModelRef(name="m", version="1", archive_sha256="a" * 64, preprocess_sha256="b" * 64, precision="int8"),
         timings=StageTimings(),
     )
 

@@ -113,12 +113,14 @@ def test_flags_of_serve_override_the_file_and_the_rest_stands(run_main, tmp_path
     file = tmp_path / "ferserve.toml"
     file.write_text('[http]\nport = 1\nkeep_alive_s = 9\n[log]\nlevel = "debug"\n')
     monkeypatch.setenv("FERSERVE_HTTP__BODY_TIMEOUT_S", "7")
-    flags = ["--host=0.0.0.0", "--grpc-port=2", "--http-port=3", "--threads=5", "--detector=haar"]
+    flags = ["--host=0.0.0.0", "--grpc-port=2", "--http-port=3", "--threads=5", "--detector=haar", "--precision=int8"]
     models = ["--model=a.mar", f"--sha256={'a' * 64}", "--model=b.mar", f"--sha256={'b' * 64}"]
     code, out, _ = run_main("serve", f"--config={file}", *flags, *models, "--print-config")
     settings = tomllib.loads(out)
     assert code == 0
-    assert settings["models"] == {"archives": ["a.mar", "b.mar"], "sha256": ["a" * 64, "b" * 64], "detector": "haar"}
+    assert settings["models"] == {
+        "archives": ["a.mar", "b.mar"], "sha256": ["a" * 64, "b" * 64], "detector": "haar", "precision": "int8",
+    }  # fmt: skip
     assert (settings["grpc"]["port"], settings["http"]["port"], settings["admin"]["port"]) == (2, 3, 8091)
     assert {settings[section]["host"] for section in ("grpc", "http", "admin")} == {"0.0.0.0"}
     assert (settings["http"]["keep_alive_s"], settings["http"]["body_timeout_s"]) == (9, 7.0)

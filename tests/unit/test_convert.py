@@ -18,7 +18,13 @@ from ferserve.serving.requests import (
 from ferserve.v1 import expression_pb2 as pb
 from ferserve.v1 import expression_service_pb2 as service_pb
 
-REF = {"name": "mobilenet", "version": "1.0.0", "archive_sha256": "a" * 64, "preprocess_sha256": "b" * 64}
+REF = {
+    "name": "mobilenet",
+    "version": "1.0.0",
+    "archive_sha256": "a" * 64,
+    "preprocess_sha256": "b" * 64,
+    "precision": "int8",
+}
 MODEL = ModelInfo(
     **REF,
     architecture="MobileNet",

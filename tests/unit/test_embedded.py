@@ -97,7 +97,7 @@ async def test_a_face_scores_the_same_in_any_batch(worker: EmbeddedWorker):
 
 async def test_it_says_what_it_is(worker: EmbeddedWorker):
     info = worker.describe()
-    assert (info.kind, info.model, info.version) == ("embedded", "tiny", "3")
+    assert (info.kind, info.model, info.version, info.precision) == ("embedded", "tiny", "3", "fp32")
     assert info.crop_shape == (SIZE_PX, SIZE_PX, 1)
     assert "CPUExecutionProvider, 2 runs side by side" in info.detail
     assert worker.concurrency == 2
@@ -148,6 +148,11 @@ async def test_a_graph_that_gives_nan_does_not_start_and_leaves_no_thread(tmp_pa
     archive = pack(tmp_path, tiny_graph(bias=float("nan")))
     with pytest.raises(WorkerFailedError, match="finite"):
         await EmbeddedWorker.start(archive, EmbeddedConfig(threads=1))
+
+
+async def test_int8_is_never_replaced_in_silence(tmp_path: Path):
+    with pytest.raises(ArchiveError, match=r"precision int8: expected a member model\.int8\.onnx"):
+        await EmbeddedWorker.start(pack(tmp_path, tiny_graph()), EmbeddedConfig(threads=1), precision="int8")
 
 
 async def test_bytes_that_are_no_graph_do_not_start(tmp_path: Path):

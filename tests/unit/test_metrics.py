@@ -21,7 +21,7 @@ def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None
 
 
 def ref(name: str = "mobilenet", version: str = "1", sha256: str = "a" * 64) -> ModelRef:
-    return ModelRef(name=name, version=version, archive_sha256=sha256, preprocess_sha256="b" * 64)
+    return ModelRef(name=name, version=version, archive_sha256=sha256, preprocess_sha256="b" * 64, precision="fp32")
 
 
 def test_requests_are_counted_and_timed_by_method_and_code(metrics: Metrics):

@@ -13,15 +13,8 @@ from ferserve.training.cli.precision import precision
 from ferserve.training.data.errors import DataError
 from ferserve.training.fidelity import compare, paired_difference
 from ferserve.training.held_out import recipe_of
-from ferserve.training.machine import Cpu, read_cpu
-from ferserve.training.precision import (
-    Candidate,
-    Variant,
-    _read_faces,
-    choose,
-    measure_precision,
-    recommend,
-)
+from ferserve.training.int8 import Candidate, choose
+from ferserve.training.precision import Variant, _read_faces, measure_precision, recommend
 from ferserve.training.quantize import Int8Settings
 from ferserve.training.recipes.mobilenet import mobilenet
 from ferserve.training.throughput import BATCHES, ROUND_FACES, Quartiles, Speed, measure_speeds
@@ -183,16 +176,6 @@ def test_quartiles_over_the_rounds():
     crops = np.zeros((ROUND_FACES, 2, 2, 1), np.uint8)
     for speed in measure_speeds({"float": score}, crops, rounds=5, clocks={"core": clock})["float"]:
         assert speed.faces_per_s == Quartiles(low=4, median=8, high=16)
-
-
-def test_the_cpu_is_read_from_linux(tmp_path):
-    path = tmp_path / "cpuinfo"
-    path.write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: sse avx2 avx512_vnni\n")
-    assert read_cpu(path) == Cpu(name="Some CPU", vnni=True)
-    path.write_text("processor\t: 0\nmodel name\t: Older CPU\nflags\t\t: sse avx2\n")
-    assert read_cpu(path) == Cpu(name="Older CPU", vnni=False)
-    path.write_text("processor\t: 0\n")
-    assert read_cpu(path) == read_cpu(tmp_path / "none") == Cpu(name="unknown", vnni=None)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import skimage.data
 
+from ferserve.faces.align import landmark_square
 from ferserve.faces.errors import ArchiveError, DegenerateFaceError, InvalidRequestError
 from ferserve.faces.preprocess import PreprocessSpec, face_crop, whole_crop
 from ferserve.faces.types import Box, Detection
@@ -45,7 +46,14 @@ def test_landmarks_bring_the_eyes_to_the_template():
     centre, down = np.mean(eyes, axis=0), np.array([-24.4, 24.4])
     points = np.array([*eyes, centre + down / 2, centre + down - 8, centre + down + 8], np.float32)
     spec = PreprocessSpec(size_px=96, channels=1)
-    box = Box(x0=90, y0=60, x1=170, y1=140)
+    # A box that says the same as the landmarks.
+    square = landmark_square(points, eye_y=spec.eye_y, eye_distance=spec.eye_distance)
+    x0, y0, side = (
+        square.centre.real - abs(square.edge) / 2,
+        square.centre.imag - abs(square.edge) / 2,
+        abs(square.edge),
+    )
+    box = Box(x0=x0, y0=y0, x1=x0 + side, y1=y0 + side)
     crop = face_crop(image, Detection(box=box, score=1.0, landmarks=points), spec)[:, :, 0].astype(float)
     for half, expected_x in ((slice(0, 48), 0.5 - 0.22), (slice(48, 96), 0.5 + 0.22)):
         weights = np.zeros_like(crop)

@@ -37,6 +37,7 @@ MODEL = ModelInfo(
     paper="Howard et al. 2017",
     archive_sha256="a" * 64,
     preprocess_sha256="b" * 64,
+    precision="int8",
     crop_size_px=48,
     crop_channels=1,
     temperature=1.1,

@@ -1,11 +1,12 @@
-"""From a face in a picture to a square crop: by its box, or upright by its landmarks.
+"""From a face in a picture to a square crop: by its box, and upright by its landmarks.
 
-Both ways end in `_sample`, so a box crop and a landmark crop are filtered alike. Coordinates are continuous (the
-origin is the top left *corner* of the top left pixel, so that pixel's centre is (0.5, 0.5)) and are written as complex
-numbers x + iy: multiplying by one is then a rotation and a scaling, which is all that alignment does.
+Box and landmarks each say where the square lies; `cut_square` reads its pixels, whoever said it. Coordinates are
+continuous (the origin is the top left *corner* of the top left pixel, so that pixel's centre is (0.5, 0.5)) and are
+written as complex numbers x + iy: multiplying by one is a rotation and a scaling, which is all that alignment does.
 """
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -44,16 +45,26 @@ def resize(image: Image, size_px: tuple[int, int]) -> Image:
     return np.array(out, order="C") if out is image else np.ascontiguousarray(out)
 
 
-def align_by_box(image: Image, box: Box, *, size_px: int, scale: float) -> Image:
-    """Cut the square around a box's centre; where it reaches over the picture the edge pixels go on.
+@dataclass(frozen=True, slots=True)
+class Square:
+    """A square in a picture, perhaps turned, perhaps reaching over its edges.
+
+    Attributes:
+        centre: in pixels of the picture.
+        edge: the upper edge as a vector from left to right; its length is the side.
+    """
+
+    centre: complex
+    edge: complex
+
+
+def box_square(image: Image, box: Box, *, scale: float) -> Square:
+    """The upright square around a box's centre.
 
     Args:
-        image: RGB uint8, shape (H, W, 3).
+        image: shape (H, W, 3).
         box: pixels of `image`.
-        size_px: S, the crop's side.
         scale: side of the square over the box's longer side.
-    Returns:
-        RGB uint8, shape (S, S, 3), contiguous, not a view of `image`.
     Raises:
         DegenerateFaceError: the box is empty, not finite or outside the picture.
     """
@@ -63,34 +74,56 @@ def align_by_box(image: Image, box: Box, *, size_px: int, scale: float) -> Image
     height, width = image.shape[:2]
     if not (box.x0 < width and box.y0 < height and box.x1 > 0 and box.y1 > 0):
         raise DegenerateFaceError(f"expected a box that meets the picture of {width} x {height} pixels, got {box}")
-    centre = complex(box.x0 + box.width_px / 2, box.y0 + box.height_px / 2)
-    return _sample(image, origin=centre - side / 2 * (1 + 1j), step=complex(side / size_px), size_px=size_px)
+    return Square(complex(box.x0 + box.width_px / 2, box.y0 + box.height_px / 2), complex(side))
 
 
-def align_by_landmarks(image: Image, landmarks: Landmarks, *, size_px: int, eye_y: float, eye_distance: float) -> Image:
-    """Turn and scale a face so that its eyes sit on the template's, level and symmetrical about the crop's middle.
+def landmark_square(landmarks: Landmarks, *, eye_y: float, eye_distance: float) -> Square:
+    """The turned square in which the eyes sit on the template's, level and symmetrical about the middle.
 
     A face turned to the side shows its eyes close together; scaled by them alone the crop would show little but a
     cheek. There the direction and length from the eyes to the mouth take over, the more the further it is turned.
 
     Args:
-        image: RGB uint8, shape (H, W, 3).
-        landmarks: pixels of `image`, shape (5, 2), order LANDMARKS.
-        size_px: S, the crop's side.
-        eye_y: height of the eye line in the crop, as a fraction of S.
-        eye_distance: distance of the eyes in the crop, as a fraction of S.
-    Returns:
-        RGB uint8, shape (S, S, 3), contiguous, not a view of `image`; beyond the picture its edge pixels go on.
+        landmarks: pixels of the picture, shape (5, 2), order LANDMARKS.
+        eye_y: height of the eye line, as a fraction of the side.
+        eye_distance: distance of the eyes, as a fraction of the side.
     Raises:
-        DegenerateFaceError: the landmarks are not finite, the eyes coincide, or the crop lies outside the picture.
+        DegenerateFaceError: the landmarks are not finite, the eyes coincide, or mouth and eyes contradict each other.
     """
     if landmarks.shape != (5, 2) or not np.isfinite(landmarks).all():
         raise DegenerateFaceError(f"expected 5 finite landmarks (x, y), got {landmarks.tolist()}")
     right_eye, left_eye, _, right_mouth, left_mouth = (complex(float(x), float(y)) for x, y in landmarks)
     eyes = (right_eye + left_eye) / 2
-    across = _face_axis(left_eye - right_eye, (right_mouth + left_mouth) / 2 - eyes)
-    step = across / (eye_distance * size_px)
-    return _sample(image, origin=eyes - step * complex(0.5, eye_y) * size_px, step=step, size_px=size_px)
+    edge = _face_axis(left_eye - right_eye, (right_mouth + left_mouth) / 2 - eyes) / eye_distance
+    return Square(eyes + edge * 1j * (0.5 - eye_y), edge)
+
+
+def between(box: Square, landmarks: Square) -> Square:
+    """The square halfway between what a face's box and its landmarks say, turned as the landmarks say.
+
+    They err apart from each other: together they place crops better than either (docs/adr/0014).
+    """
+    side = math.sqrt(abs(box.edge) * abs(landmarks.edge))
+    return Square((box.centre + landmarks.centre) / 2, side * landmarks.edge / abs(landmarks.edge))
+
+
+def cut_square(image: Image, square: Square, *, size_px: int) -> Image:
+    """Bring a square of a picture to so many pixels; beyond the picture its edge pixels go on.
+
+    Linear samples no more than one source pixel apart, averaged over each crop pixel: no aliasing at any scale.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        square: in pixels of `image`.
+        size_px: S, the crop's side.
+    Returns:
+        RGB uint8, shape (S, S, 3), contiguous, not a view of `image`.
+    Raises:
+        DegenerateFaceError: the square lies outside the picture, or is many times larger.
+    """
+    return _sample(
+        image, origin=square.centre - square.edge / 2 * (1 + 1j), step=square.edge / size_px, size_px=size_px
+    )
 
 
 def _face_axis(across: complex, down: complex) -> complex:
@@ -109,10 +142,7 @@ def _face_axis(across: complex, down: complex) -> complex:
 
 
 def _sample(image: Image, *, origin: complex, step: complex, size_px: int) -> Image:
-    """Read the square grid whose top left corner is `origin` and whose pixels are `step` wide and turned.
-
-    Linear samples no more than one source pixel apart, averaged over each crop pixel: no aliasing at any scale.
-    """
+    """Read the square grid whose top left corner is `origin` and whose pixels are `step` wide and turned."""
     corners = [origin + step * size_px * corner for corner in (0, 1, 1j, 1 + 1j)]
     height, width = image.shape[:2]
     if not abs(step) <= max(width, height):

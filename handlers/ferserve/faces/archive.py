@@ -1,7 +1,8 @@
 """Archives: a `.mar` that TorchServe takes as it is, and that ferserve reads itself.
 
-Members: `MAR-INF/MANIFEST.json` (TorchServe's), `ferserve.json` (see `manifest`), `model.onnx`, `card.md`, and for
-TorchServe `model.pt2` and a handler file. Serving reads the ONNX alone; nothing in here is ever unpickled.
+Members: `MAR-INF/MANIFEST.json` (TorchServe's), `ferserve.json` (see `manifest`), `model.onnx`, `card.md`, where int8
+keeps what float32 answers `model.int8.onnx`, and for TorchServe `model.pt2` and a handler file. Serving reads the ONNX
+files alone; nothing in here is ever unpickled.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from ferserve.faces.errors import ArchiveError
 from ferserve.faces.manifest import ArchiveManifest
 
 ONNX: Final = "model.onnx"
+INT8: Final = "model.int8.onnx"
 PROGRAM: Final = "model.pt2"
 CARD: Final = "card.md"
 MANIFEST: Final = "ferserve.json"
@@ -56,8 +58,17 @@ class Archive:
             return _checked_member(file, self.path, member, expected)
 
     def onnx(self) -> bytes:
-        """The graph that serving runs."""
+        """The graph in float32, which every CPU runs."""
         return self.read(ONNX)
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether there is a graph in int8 too; see `precision` for which CPU runs it."""
+        return INT8 in self.manifest.members
+
+    def int8(self) -> bytes | None:
+        """The graph in int8, checked as every member; None where the archive has none."""
+        return self.read(INT8) if self.has_int8 else None
 
     def card(self) -> str:
         """The card, Markdown."""
@@ -99,7 +110,8 @@ def write_archive(path: Path, manifest: ArchiveManifest, members: Mapping[str, b
 
     Args:
         manifest: its `members` are filled in here.
-        members: `model.onnx` and `card.md` at least; `model.pt2` and one handler `*.py` make it one for TorchServe.
+        members: `model.onnx` and `card.md` at least, `model.int8.onnx` if there is one; `model.pt2` and one handler
+            `*.py` make it one for TorchServe.
     Raises:
         ArchiveError: a member is missing, is written here anyway, or is a second handler.
     """

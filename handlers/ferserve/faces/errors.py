@@ -7,7 +7,7 @@ FerserveError
 │   ├── UnsupportedMediaError   a picture, but of a format that ferserve does not read
 │   ├── ImageTooLargeError      more bytes or pixels than the limits allow
 │   └── DegenerateFaceError     a box or landmarks that no crop can be cut from
-└── ArchiveError            an archive or a detector file is missing, altered or malformed
+└── ArchiveError            an archive or a detector file is missing, altered, malformed or not to be run as asked
 
 The serving package adds its own leaves (overload, deadline, workers); the reasons stand here because bulk rows,
 handlers and both protocols use the same words.
@@ -89,7 +89,7 @@ class DegenerateFaceError(RequestError):
 
 
 class ArchiveError(FerserveError):
-    """An archive or a detector file is missing, altered or malformed.
+    """An archive or a detector file is missing, altered or malformed, or cannot be run as it was asked for.
 
     Raised while loading, to whoever runs ferserve, so its message may name the file.
     """

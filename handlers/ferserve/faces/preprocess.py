@@ -13,11 +13,11 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from ferserve.faces.align import align_by_box, align_by_landmarks, resize
+from ferserve.faces.align import between, box_square, cut_square, landmark_square, resize
 from ferserve.faces.errors import ArchiveError, InvalidRequestError
 from ferserve.faces.types import Crop, Detection, Image
 
-PIXELS_VERSION = 1
+PIXELS_VERSION = 2
 """Raised whenever the same spec would give other pixels, so that the hash changes with them."""
 MIN_SIZE_PX, MAX_SIZE_PX = 16, 512
 GREY, RGB = 1, 3
@@ -32,9 +32,9 @@ class PreprocessSpec:
     Attributes:
         size_px: S, the crop's side.
         channels: 1 (grey, ITU-R BT.601 luma) or 3 (RGB).
-        box_scale: side of the square cut around a box, over the box's longer side (faces without landmarks).
-        eye_y: height of the eye line in the crop, as a fraction of S (faces with landmarks).
-        eye_distance: distance of the eyes in the crop, as a fraction of S (faces with landmarks).
+        box_scale: side of the square that a box stands for, over the box's longer side.
+        eye_y: height of the eye line in the square that landmarks stand for, as a fraction of its side.
+        eye_distance: distance of the eyes in that square, as a fraction of its side.
     """
 
     size_px: int
@@ -79,7 +79,7 @@ class PreprocessSpec:
 
 
 def face_crop(image: Image, detection: Detection, spec: PreprocessSpec) -> Crop:
-    """Cut one detected face out of a picture, upright if its landmarks are known.
+    """Cut one detected face out of a picture, by its box; upright, and by both, if its landmarks are known.
 
     Args:
         image: RGB uint8, shape (H, W, 3).
@@ -89,12 +89,11 @@ def face_crop(image: Image, detection: Detection, spec: PreprocessSpec) -> Crop:
     Raises:
         DegenerateFaceError: the box is empty or outside the picture, or the eyes coincide.
     """
-    if detection.landmarks is None:
-        aligned = align_by_box(image, detection.box, size_px=spec.size_px, scale=spec.box_scale)
-    else:
-        aligned = align_by_landmarks(
-            image, detection.landmarks, size_px=spec.size_px, eye_y=spec.eye_y, eye_distance=spec.eye_distance
-        )
+    square = box_square(image, detection.box, scale=spec.box_scale)
+    if detection.landmarks is not None:
+        by_eyes = landmark_square(detection.landmarks, eye_y=spec.eye_y, eye_distance=spec.eye_distance)
+        square = between(square, by_eyes)
+    aligned = cut_square(image, square, size_px=spec.size_px)
     return _to_channels(aligned, spec)
 
 

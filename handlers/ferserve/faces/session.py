@@ -1,18 +1,21 @@
 """An archive's graph in ONNX Runtime: uint8 crops in, calibrated scores out. Nothing else starts one."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ferserve.faces.archive import Archive
+from ferserve.faces.archive import INT8, ONNX, Archive
+from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError, InvalidRequestError
 from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.faces.precision import Precision, PrecisionChoice, resolve_precision
 from ferserve.faces.types import Crop
 
-DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
+CPU_PROVIDER: Final = "CPUExecutionProvider"
+DEFAULT_PROVIDERS = (CPU_PROVIDER,)
 
 
 class ScoringSession:
@@ -22,6 +25,7 @@ class ScoringSession:
         onnx: the graph, one input uint8 (N, S, S, C), one output float32 (N, 7).
         crop_shape: (S, S, C) that the graph must take.
         threads: threads inside one call; more calls side by side beat more threads in one (see docs/adr).
+        precision: what the graph computes in; only told here, to those who ask the session.
         providers: ONNX Runtime execution providers, the preferred one first.
     Raises:
         ArchiveError: ONNX Runtime refuses the graph, or its input or output has another shape or type.
@@ -33,8 +37,11 @@ class ScoringSession:
         *,
         crop_shape: tuple[int, int, int],
         threads: int = 1,
+        precision: Precision = "fp32",
         providers: Sequence[str] = DEFAULT_PROVIDERS,
     ) -> None:
+        self.precision = precision
+        self._member = ONNX if precision == "fp32" else INT8
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -44,16 +51,40 @@ class ScoringSession:
         try:
             self._session = ort.InferenceSession(onnx, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime raises many types without a common base
-            raise ArchiveError(f"model.onnx: ONNX Runtime refuses it: {type(error).__name__}") from error
+            raise ArchiveError(f"{self._member}: ONNX Runtime refuses it: {type(error).__name__}") from error
         self.crop_shape = crop_shape
         self._check_graph()
 
     @classmethod
-    def from_archive(cls, archive: Archive, *, threads: int = 1, providers: Sequence[str] = DEFAULT_PROVIDERS) -> Self:
-        """Start the graph of a checked archive."""
+    def from_archive(
+        cls,
+        archive: Archive,
+        *,
+        threads: int = 1,
+        precision: PrecisionChoice = "fp32",
+        cpu: Cpu | None = None,
+        providers: Sequence[str] = DEFAULT_PROVIDERS,
+    ) -> Self:
+        """Start a graph of a checked archive.
+
+        Args:
+            precision: which graph; the session's own `precision` says which one `auto` took.
+            cpu: what `precision` is resolved for; this machine's unless told otherwise.
+        Raises:
+            ArchiveError: see `resolve_precision` and the class.
+        """
+        on_cpu = not providers or providers[0] == CPU_PROVIDER
+        resolved = resolve_precision(precision, archive, cpu or read_cpu(), on_cpu=on_cpu)
+        graph = archive.int8() if resolved == "int8" else archive.onnx()
+        assert graph is not None  # or int8 would not have been resolved
         spec = archive.manifest.preprocess
-        shape = (spec.size_px, spec.size_px, spec.channels)
-        return cls(archive.onnx(), crop_shape=shape, threads=threads, providers=providers)
+        return cls(
+            graph,
+            crop_shape=(spec.size_px, spec.size_px, spec.channels),
+            threads=threads,
+            precision=resolved,
+            providers=providers,
+        )
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -83,15 +114,15 @@ class ScoringSession:
     def _check_graph(self) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
-            raise ArchiveError(f"model.onnx: expected 1 input and 1 output, got {len(inputs)} and {len(outputs)}")
+            raise ArchiveError(f"{self._member}: expected 1 input and 1 output, got {len(inputs)} and {len(outputs)}")
         self._input = inputs[0].name
         if inputs[0].type != "tensor(uint8)" or tuple(inputs[0].shape[1:]) != self.crop_shape:
             raise ArchiveError(
-                f"model.onnx: expected tensor(uint8) input of shape (N, {', '.join(map(str, self.crop_shape))}), "
+                f"{self._member}: expected tensor(uint8) input of shape (N, {', '.join(map(str, self.crop_shape))}), "
                 f"got {inputs[0].type} of shape {inputs[0].shape}"
             )
         if outputs[0].type != "tensor(float)" or outputs[0].shape[-1] != NUM_EXPRESSIONS:
             raise ArchiveError(
-                f"model.onnx: expected tensor(float) output of shape (N, {NUM_EXPRESSIONS}), "
+                f"{self._member}: expected tensor(float) output of shape (N, {NUM_EXPRESSIONS}), "
                 f"got {outputs[0].type} of shape {outputs[0].shape}"
             )

@@ -397,6 +397,7 @@ class ModelRef(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ARCHIVE_SHA256_FIELD_NUMBER: _builtins.int
     PREPROCESS_SHA256_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the archive, such as "mobilenet"."""
     version: _builtins.str
@@ -405,6 +406,10 @@ class ModelRef(_message.Message):
     """SHA-256 of the whole archive file, 64 lower-case hex digits."""
     preprocess_sha256: _builtins.str
     """SHA-256 of the rules that turn a picture into the model's input, 64 lower-case hex digits."""
+    precision: _builtins.str
+    """What the scores were computed in: "fp32" or "int8". One archive may hold both, whose scores differ slightly. Empty
+    from a server of a version that had fp32 only.
+    """
     def __init__(
         self,
         *,
@@ -412,10 +417,11 @@ class ModelRef(_message.Message):
         version: _builtins.str = ...,
         archive_sha256: _builtins.str = ...,
         preprocess_sha256: _builtins.str = ...,
+        precision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_sha256", b"archive_sha256", "name", b"name", "preprocess_sha256", b"preprocess_sha256", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_sha256", b"archive_sha256", "name", b"name", "precision", b"precision", "preprocess_sha256", b"preprocess_sha256", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -472,7 +478,7 @@ class ModelInfo(_message.Message):
     """True for the archive that answers requests which name none."""
     @_builtins.property
     def ref(self) -> Global___ModelRef:
-        """Name, version and hashes, as every answer repeats them."""
+        """Name, version, hashes and precision, as every answer repeats them."""
 
     @_builtins.property
     def figures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:

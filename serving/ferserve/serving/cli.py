@@ -3,8 +3,8 @@
 0 is success, 1 a failure that the message explains, 2 a wrong call or setting, or a verb that is not installed.
 
 Verbs of this room are listed here; other rooms register theirs in the entry-point group `ferserve.commands`. A verb is
-a plain function whose annotations Typer reads. Its module imports nothing heavy at the top; what an extra brings is
-imported inside the function, and a verb whose extra is not installed says which one it is.
+a plain function whose annotations Typer reads, or a Typer of several. Its module imports nothing heavy at the top; what
+an extra brings is imported inside the function, and a verb whose extra is not installed says which one it is.
 """
 
 import sys
@@ -51,8 +51,20 @@ def build_app(verbs: Iterator[EntryPoint]) -> typer.Typer:
         except (ImportError, AttributeError) as error:  # one broken verb must not take the others with it
             app.command(verb.name, hidden=True, context_settings=_ANY_ARGUMENTS)(_not_installed(verb, error))
         else:
-            app.command(verb.name)(_explaining(verb, function))
+            _add(app, verb, function)
     return app
+
+
+def _add(app: typer.Typer, verb: EntryPoint, loaded: Callable[..., Any] | typer.Typer) -> None:
+    """A function becomes a command; a Typer becomes a group, whose own commands explain their errors alike."""
+    if not isinstance(loaded, typer.Typer):
+        app.command(verb.name)(_explaining(verb, loaded))
+        return
+    group = typer.Typer(no_args_is_help=True, help=loaded.info.help)
+    for command in loaded.registered_commands:
+        if command.callback is not None:
+            group.command(command.name)(_explaining(verb, command.callback))
+    app.add_typer(group, name=verb.name)
 
 
 def _registered_verbs() -> Iterator[EntryPoint]:

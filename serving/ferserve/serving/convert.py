@@ -153,6 +153,7 @@ def model_from_pb(message: pb.ModelInfo) -> ModelInfo:
         version=message.ref.version,
         archive_sha256=message.ref.archive_sha256,
         preprocess_sha256=message.ref.preprocess_sha256,
+        precision=message.ref.precision,
         architecture=message.architecture,
         paper=message.paper,
         crop_size_px=message.crop_size_px,
@@ -263,6 +264,7 @@ def _model_ref_to_pb(model: ModelRef) -> pb.ModelRef:
         version=model.version,
         archive_sha256=model.archive_sha256,
         preprocess_sha256=model.preprocess_sha256,
+        precision=model.precision,
     )
 
 
@@ -272,6 +274,7 @@ def _model_ref_from_pb(message: pb.ModelRef) -> ModelRef:
         version=message.version,
         archive_sha256=message.archive_sha256,
         preprocess_sha256=message.preprocess_sha256,
+        precision=message.precision,
     )
 
 

@@ -19,6 +19,7 @@ from ferserve.faces.archive import Archive
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import DEFAULT_DETECTOR, DETECTORS_TEXT, Detector, is_detector, load_detector
 from ferserve.faces.index import DEFAULT, open_archive
+from ferserve.faces.precision import PRECISION_CHOICES, PrecisionChoice
 from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
 from ferserve.serving.cores import stand_back
@@ -42,11 +43,14 @@ class ModelsConfig:
         sha256: of the whole files, 64 hex digits each: none, or one for each of `archives`. A shipped archive is
             checked against the index without it.
         detector: one of `DETECTOR_NAMES`, or the path of a YuNet file that ends with `.onnx`.
+        precision: `auto` runs an archive's int8 graph where it has one and the CPU has VNNI, otherwise fp32; `int8`
+            refuses to start where that cannot be.
     """
 
     archives: tuple[str, ...] = (DEFAULT,)
     sha256: tuple[str, ...] = ()
     detector: str = DEFAULT_DETECTOR
+    precision: PrecisionChoice = "auto"
 
     def __post_init__(self) -> None:
         if not self.archives:
@@ -61,6 +65,8 @@ class ModelsConfig:
                 raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}")
         if not is_detector(self.detector):
             raise ValueError(f"detector must be one of {DETECTORS_TEXT}, got {self.detector!r}")
+        if self.precision not in PRECISION_CHOICES:
+            raise ValueError(f"precision must be one of {', '.join(PRECISION_CHOICES)}, got {self.precision!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +114,7 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
     Args:
         archives: the first one is the default.
     Raises:
-        ArchiveError, WorkerFailedError: an archive's graph does not run.
+        ArchiveError, WorkerFailedError: an archive's graph does not run, or not in the precision asked for.
     """
     detector = load_detector(config.models.detector)
     async with AsyncExitStack() as stack:
@@ -119,7 +125,7 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
         models: dict[str, LoadedModel] = {}
         for archive in archives:
             name = archive.manifest.name
-            worker = await EmbeddedWorker.start(archive, config.embedded)
+            worker = await EmbeddedWorker.start(archive, config.embedded, precision=config.models.precision)
             models[name] = LoadedModel.serve(
                 archive,
                 worker,

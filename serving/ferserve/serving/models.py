@@ -46,6 +46,7 @@ class LoadedModel:
             version=manifest.version,
             archive_sha256=archive.sha256,
             preprocess_sha256=manifest.preprocess_sha256,
+            precision=worker.describe().precision,
             architecture=manifest.architecture,
             paper=manifest.paper,
             crop_size_px=manifest.preprocess.size_px,

@@ -84,12 +84,14 @@ class ModelRef:
     Attributes:
         archive_sha256: of the whole file, 64 hex digits.
         preprocess_sha256: of the pixel rules, 64 hex digits.
+        precision: what it computed in, `fp32` or `int8`; empty where a gateway of an older version does not say.
     """
 
     name: str
     version: str
     archive_sha256: str
     preprocess_sha256: str
+    precision: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

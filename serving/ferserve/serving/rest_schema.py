@@ -154,6 +154,7 @@ class ModelRefMessage(_Message):
     version: str
     archive_sha256: str
     preprocess_sha256: str
+    precision: str
 
 
 class ModelInfoMessage(_Message):

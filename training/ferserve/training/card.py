@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ferserve.faces.labels import LABELS
 from ferserve.faces.manifest import DataSource
 from ferserve.training.finish import Calibration
+from ferserve.training.int8 import Int8Graph, LeftOut
 from ferserve.training.measure import Measurement
 from ferserve.training.recipe import Recipe
 
@@ -47,13 +48,46 @@ def _provenance_line(recipe: Recipe, calibration: Calibration) -> str:
     )
 
 
+def _int8_line(int8: Int8Graph) -> str:
+    kept = int8.chosen.fidelity
+    return (
+        f"int8 ({int8.chosen.settings.text}) was set up on {kept.faces} faces cut from Training that no gradient saw: "
+        f"there {100 * kept.paired.difference.value:+.2f} points to fp32, and on {_percent(kept.agreement.value)} the "
+        "same top class. It runs on CPUs with VNNI; without, its sums overflow and fp32 runs. All other figures of "
+        "this card are fp32's."
+    )
+
+
+def precision_lines(int8: Int8Graph | LeftOut, measured: Measurement) -> list[str]:
+    """What int8 keeps of float32 on the test split, or why it is not there."""
+    if isinstance(int8, LeftOut):
+        return [f"This archive runs in fp32 alone. int8 is left out: {int8.reason}."]
+    fp32, public = measured.report, int8.public
+    difference = public.paired.difference
+    low, high = 100 * difference.low, 100 * difference.high
+    return [
+        "| whole PublicTest | fp32 | int8 |",
+        "|---|---|---|",
+        f"| accuracy | {_percent(fp32.accuracy.value)} | {_percent(public.accuracy.value)} |",
+        f"| points to fp32 | | {100 * difference.value:+.2f} ({low:+.2f} to {high:+.2f}) |",
+        f"| same top class as fp32 | | {_percent(public.agreement.value)} |",
+        f"| expected calibration error | {_percent(fp32.ece)} | {_percent(public.ece)} |",
+        "",
+        _int8_line(int8),
+    ]
+
+
 def render_card(
-    recipe: Recipe, calibration: Calibration, measured: Measurement, data: Sequence[DataSource], *, version: str
+    recipe: Recipe,
+    calibration: Calibration,
+    measured: Measurement,
+    int8: Int8Graph | LeftOut,
+    data: Sequence[DataSource],
 ) -> str:
     """Write the card from the figures themselves."""
     report, clean = measured.report, measured.without_duplicates
     lines = [
-        f"# {recipe.name} {version}",
+        f"# {recipe.name} {recipe.version}",
         "",
         f"{recipe.architecture}, after {recipe.paper}.",
         _input_line(recipe),
@@ -84,6 +118,10 @@ def render_card(
             f"| {label} | {_percent(interval.value)} ({_percent(interval.low)} to {_percent(interval.high)}) |"
             for label, interval in report.per_class.items()
         ),
+        "",
+        "## Precisions",
+        "",
+        *precision_lines(int8, measured),
         "",
         "## Calibration",
         "",

@@ -62,7 +62,7 @@ def export_onnx(graph: ScoringGraph, *, crop_shape: tuple[int, int, int]) -> byt
     Args:
         crop_shape: (S, S, C).
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet_exporter():
+    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
             graph.eval(),
@@ -92,7 +92,7 @@ def _example(crop_shape: tuple[int, int, int]) -> Tensor:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Hide two messages that are torch's own: a deprecation inside its exporter, and that torchvision is absent."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level

@@ -3,7 +3,7 @@
 Shapes: N faces, S the crop's side, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from ferserve.training.data.crops import make_crops
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.data.sources import read_source
-from ferserve.training.data.splits import cut_training
+from ferserve.training.data.splits import TrainingSplit, cut_training
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
 
@@ -63,9 +63,14 @@ def read_held_out(data: str, split: SplitName, recipe: Recipe) -> tuple[FaceSet,
     for needed in ("train", *(() if split == "train-validation" else (split,))):
         if needed not in splits:
             raise DataError(f"{name}: expected rows of split {needed}, found splits {', '.join(splits)}")
-    tests = [faces for word, faces in splits.items() if word != "train"]
-    cut = cut_training(splits["train"], tests, validation_share=recipe.validation_share, seed=recipe.split_seed)
+    cut = cut_splits(splits, recipe)
     return cut.fit, cut.validation, cut.validation if split == "train-validation" else splits[split]
+
+
+def cut_splits(splits: Mapping[str, FaceSet], recipe: Recipe) -> TrainingSplit:
+    """Cut Training, which `splits` must hold, as a recipe's runs do."""
+    tests = [faces for word, faces in splits.items() if word != "train"]
+    return cut_training(splits["train"], tests, validation_share=recipe.validation_share, seed=recipe.split_seed)
 
 
 def crop_faces(faces: FaceSet, spec: PreprocessSpec) -> Faces:

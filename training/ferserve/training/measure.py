@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.faces.index import open_archive
+from ferserve.faces.precision import Precision
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.session import ScoringSession
 from ferserve.training.data.crops import data_sha256, make_crops
@@ -25,6 +26,7 @@ class Measurement:
     """One archive on one split.
 
     Attributes:
+        precision: what the archive's graph was run in.
         report: over the whole split, as the data set's protocol has it.
         without_duplicates: the same without pictures that also stand in Training; None where there are none to compare.
         dropped: faces of the split that the chosen labels leave out, by reason.
@@ -32,6 +34,7 @@ class Measurement:
         scores, labels: what the reports were computed from, shapes (N, 7) and (N,).
     """
 
+    precision: Precision
     report: Report
     without_duplicates: Report | None
     dropped: dict[str, int]
@@ -43,6 +46,7 @@ class Measurement:
         """The whole-split report's fields at the top, everything else beside them; ready for JSON."""
         clean = self.without_duplicates
         return asdict(self.report) | {
+            "precision": self.precision,
             "without_duplicates": None if clean is None else asdict(clean),
             "dropped": self.dropped,
         }
@@ -85,6 +89,7 @@ def measure(
         kept = ~duplicates_of(faces.images, train.images)
         clean = make_report(scores[kept], truth[kept], uncertain_below=uncertain_below)
     return Measurement(
+        precision=session.precision,
         report=make_report(scores, truth, uncertain_below=uncertain_below),
         without_duplicates=clean,
         dropped=dropped,
@@ -94,11 +99,13 @@ def measure(
     )
 
 
-def evaluate_archive(name_or_path: str, data: str, *, split: str, labels: LabelKind, threads: int) -> Measurement:
+def evaluate_archive(
+    name_or_path: str, data: str, *, split: str, labels: LabelKind, threads: int, precision: Precision = "fp32"
+) -> Measurement:
     """Measure an archive on `NAME=DIR`: what `ferserve evaluate` does.
 
     Raises:
-        ArchiveError: no such archive, or an altered one.
+        ArchiveError: no such archive, an altered one, or one that does not run in that precision here.
         DataError: the data set has no such split.
     """
     archive = open_archive(name_or_path)
@@ -106,7 +113,7 @@ def evaluate_archive(name_or_path: str, data: str, *, split: str, labels: LabelK
     if split not in splits:
         raise DataError(f"{name}: expected rows of split {split}, found splits {', '.join(splits)}")
     return measure(
-        ScoringSession.from_archive(archive, threads=threads),
+        ScoringSession.from_archive(archive, threads=threads, precision=precision),
         splits[split],
         spec=archive.manifest.preprocess,
         uncertain_below=archive.manifest.uncertain_below,

@@ -1,6 +1,7 @@
-"""From a finished run to an archive: export, prove that both graphs agree, measure, write the card."""
+"""From a finished run to an archive: export, prove that both graphs agree, add int8, measure, write the card."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ferserve.faces.archive import CARD, ONNX, PROGRAM, Archive, write_archive
+from ferserve.faces.archive import CARD, INT8, ONNX, PROGRAM, Archive, write_archive
+from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.labels import LABELS
 from ferserve.faces.manifest import FORMAT, ArchiveManifest, DataSource
 from ferserve.faces.session import ScoringSession
@@ -19,6 +21,8 @@ from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.data.sources import read_source
 from ferserve.training.export import ScoringGraph, export_onnx, export_program, round_weights
 from ferserve.training.finish import Calibration, load_best
+from ferserve.training.held_out import crop_faces, cut_splits
+from ferserve.training.int8 import Int8Graph, LeftOut, calibration_crops, make_int8
 from ferserve.training.measure import Measurement, measure, score_faces
 from ferserve.training.recipe import Recipe
 from ferserve.training.visualize import plot_confusion, plot_reliability
@@ -32,13 +36,14 @@ class DisagreementError(RuntimeError):
     """The two graphs of an archive do not give the same scores."""
 
 
-def pack_run(folder: Path, data: str, *, out: Path, threads: int) -> Archive:
+def pack_run(folder: Path, data: str, *, out: Path, threads: int, cpu: Cpu | None = None) -> Archive:
     """Write a finished run as one archive, with `confusion.png` and `reliability.png` beside its checkpoints.
 
-    This is the one place where a run meets the test split.
+    This is the one place where a run meets the test split. int8 goes in where it keeps within the rule.
 
     Args:
         data: `NAME=DIR` with Training and PublicTest rows.
+        cpu: what int8 is measured by; this machine's unless told otherwise.
     Raises:
         DataError: the run is not finished, or the data has not both splits.
         DisagreementError: eager, program and ONNX differ by more than `PARITY`.
@@ -61,9 +66,11 @@ def pack_run(folder: Path, data: str, *, out: Path, threads: int) -> Archive:
     measured = measure(session, public, spec=spec, uncertain_below=calibration.uncertain_below, train=splits["train"])
     plot_confusion(measured.report, folder / "confusion.png", title=f"{recipe.name} on PublicTest")
     plot_reliability(measured.scores, measured.labels, folder / "reliability.png")
-    manifest = _manifest(recipe, calibration, measured, _sources(recipe, calibration, public))
-    card = render_card(recipe, calibration, measured, manifest.data, version=recipe.version)
-    return write_archive(out, manifest, {ONNX: onnx, PROGRAM: program, CARD: card.encode()})
+    int8 = _int8(onnx, splits, recipe, measured, cpu=cpu or read_cpu(), threads=threads)
+    manifest = _manifest(recipe, calibration, measured, int8, _sources(recipe, calibration, public))
+    card = render_card(recipe, calibration, measured, int8, manifest.data)
+    members = {ONNX: onnx, PROGRAM: program, CARD: card.encode()}
+    return write_archive(out, manifest, members | ({INT8: int8.graph} if isinstance(int8, Int8Graph) else {}))
 
 
 def check_parity(graph: ScoringGraph, program: bytes, session: ScoringSession, crops: NDArray[np.uint8]) -> None:
@@ -84,8 +91,27 @@ def check_parity(graph: ScoringGraph, program: bytes, session: ScoringSession, c
             )
 
 
+def _int8(
+    onnx: bytes, splits: Mapping[str, FaceSet], recipe: Recipe, measured: Measurement, *, cpu: Cpu, threads: int
+) -> Int8Graph | LeftOut:
+    cut, spec = cut_splits(splits, recipe), recipe.preprocess
+    return make_int8(
+        onnx,
+        calibration_crops(cut.fit, spec),
+        crop_faces(cut.validation, spec),
+        crop_faces(splits["public"], spec),
+        public_scores_NK=measured.scores,
+        cpu=cpu,
+        threads=threads,
+    )
+
+
 def _manifest(
-    recipe: Recipe, calibration: Calibration, measured: Measurement, data: tuple[DataSource, ...]
+    recipe: Recipe,
+    calibration: Calibration,
+    measured: Measurement,
+    int8: Int8Graph | LeftOut,
+    data: tuple[DataSource, ...],
 ) -> ArchiveManifest:
     return ArchiveManifest(
         format=FORMAT,
@@ -101,11 +127,11 @@ def _manifest(
         uncertain_below=calibration.uncertain_below,
         recipe_sha256=recipe.sha256,
         data=data,
-        figures=_figures(measured, calibration),
+        figures=_figures(measured, calibration, int8),
     )
 
 
-def _figures(measured: Measurement, calibration: Calibration) -> dict[str, float]:
+def _figures(measured: Measurement, calibration: Calibration, int8: Int8Graph | LeftOut) -> dict[str, float]:
     report, clean = measured.report, measured.without_duplicates
     figures = {
         "fer2013_public_accuracy": report.accuracy.value,
@@ -117,6 +143,10 @@ def _figures(measured: Measurement, calibration: Calibration) -> dict[str, float
     }
     if clean is not None:
         figures["fer2013_public_accuracy_without_duplicates"] = clean.accuracy.value
+    if isinstance(int8, Int8Graph):
+        figures["int8_public_accuracy"] = int8.public.accuracy.value
+        figures["int8_public_agreement"] = int8.public.agreement.value
+        figures["int8_public_ece"] = int8.public.ece
     return {name: round(value, 6) for name, value in figures.items()}
 
 

@@ -16,20 +16,17 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.index import open_archive
 from ferserve.faces.preprocess import PreprocessSpec
-from ferserve.faces.session import ScoringSession
-from ferserve.training.data.crops import make_crops
 from ferserve.training.fidelity import Fidelity, compare
 from ferserve.training.held_out import Faces, SplitName, crop_faces, read_held_out, recipe_of
-from ferserve.training.machine import Cpu, read_cpu
+from ferserve.training.int8 import Candidate, calibration_crops, choose, graph_session, try_int8
 from ferserve.training.measure import score_faces
 from ferserve.training.quantize import CalibrationName, Int8Settings, to_half, to_int8
 from ferserve.training.recipe import Recipe
 from ferserve.training.throughput import ROUNDS, Speed, measure_speeds
 
-CALIBRATION_FACES: Final = 256
-CALIBRATION_SEED: Final = 0
 _TRIED: Final[tuple[tuple[CalibrationName, tuple[int, ...]], ...]] = (
     ("minmax", (0, 1, 2, 3)),
     ("percentile", (0, 2)),
@@ -44,25 +41,6 @@ CANDIDATES: Final = tuple(
 """All that the search tries; the first depthwise convolution is the layer that suffers most."""
 SAME_SPEED: Final = 0.95
 """Two variants whose speeds are in this ratio or closer count as equally fast."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One setting of int8 on the validation split."""
-
-    settings: Int8Settings
-    fidelity: Fidelity
-
-
-def choose(candidates: Sequence[Candidate]) -> Candidate:
-    """The setting to measure further: within the rule the fewest float layers, then the best agreement.
-
-    Where none keeps within the rule, the one that agrees most.
-    """
-    good = [candidate for candidate in candidates if not candidate.fidelity.objections]
-    fewest = min((candidate.settings.float_convs for candidate in good), default=None)
-    pool = [candidate for candidate in good if candidate.settings.float_convs == fewest] or list(candidates)
-    return max(pool, key=lambda candidate: candidate.fidelity.agreement.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,22 +155,18 @@ def measure_precision(
 
 def search_int8(
     graph: bytes,
-    calibration_crops: NDArray[np.uint8],
+    calibration: NDArray[np.uint8],
     validation: Faces,
     candidates: Sequence[Int8Settings],
     say: Callable[[str], None],
 ) -> tuple[Candidate, ...]:
     """Measure every setting on the validation split."""
-    session = _session(graph, validation.crops)
-    float_scores = score_faces(session, validation.crops)
     found: list[Candidate] = []
-    for settings in candidates:
-        session = _session(to_int8(graph, calibration_crops, settings), validation.crops)
-        fidelity = compare(float_scores, score_faces(session, validation.crops), validation.labels)
-        found.append(Candidate(settings=settings, fidelity=fidelity))
+    for candidate, _ in try_int8(graph, calibration, validation, candidates):
+        found.append(candidate)
+        fidelity = candidate.fidelity
         say(
-            f"{settings.method}, {settings.float_convs} float convolutions, "
-            f"{'7' if settings.reduce_range else '8'}-bit weights: agreement {100 * fidelity.agreement.value:.2f} %, "
+            f"{candidate.settings.text}: agreement {100 * fidelity.agreement.value:.2f} %, "
             f"accuracy {100 * fidelity.paired.difference.value:+.2f} points"
         )
     return tuple(found)
@@ -202,7 +176,7 @@ def measure_variants(
     graphs: Mapping[str, tuple[Int8Settings | None, bytes]], faces: Faces, *, rounds: int
 ) -> tuple[Variant, ...]:
     """Fidelity, size and speed of each graph against the first."""
-    sessions = {name: _session(graph, faces.crops) for name, (_, graph) in graphs.items()}
+    sessions = {name: graph_session(graph, faces) for name, (_, graph) in graphs.items()}
     scores = {name: score_faces(session, faces.crops) for name, session in sessions.items()}
     float_scores = next(iter(scores.values()))
     speeds = measure_speeds({name: session.score for name, session in sessions.items()}, faces.crops, rounds=rounds)
@@ -229,11 +203,4 @@ def _read_faces(
 ) -> tuple[NDArray[np.uint8], Faces, Faces]:
     """Calibration crops from what gradients came from, the validation split, and the split to measure on."""
     fit, validation, measured = read_held_out(data, split, recipe)
-    count = min(CALIBRATION_FACES, len(fit))
-    rows = np.random.default_rng(CALIBRATION_SEED).choice(len(fit), count, replace=False)
-    return make_crops(fit.take(rows), spec), crop_faces(validation, spec), crop_faces(measured, spec)
-
-
-def _session(graph: bytes, crops: NDArray[np.uint8]) -> ScoringSession:
-    _, height, width, channels = crops.shape
-    return ScoringSession(graph, crop_shape=(height, width, channels), threads=1)
+    return calibration_crops(fit, spec), crop_faces(validation, spec), crop_faces(measured, spec)

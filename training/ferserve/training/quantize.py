@@ -52,6 +52,12 @@ class Int8Settings:
     float_convs: int
     reduce_range: bool
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        bits = 7 if self.reduce_range else 8
+        return f"{self.method}, {self.float_convs} float convolutions, {bits}-bit weights"
+
     def __post_init__(self) -> None:
         if self.method not in get_args(CalibrationName):
             raise ValueError(f"method must be one of {', '.join(get_args(CalibrationName))}, got {self.method!r}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ferserve.faces.index import open_archive
+from ferserve.faces.precision import Precision
 from ferserve.training.data.sources import parse_source
 from ferserve.training.engine import EpochRow
 from ferserve.training.evaluate import Report
@@ -47,6 +48,7 @@ class EvaluationResult:
     data_sha256: str
     split: str
     labels: LabelKind
+    precision: Precision
     report: Report
     without_duplicates: Report | None
     dropped: dict[str, int]
@@ -67,6 +69,7 @@ def evaluation_result(
         data_sha256=measured.data_sha256,
         split=split,
         labels=labels,
+        precision=measured.precision,
         report=measured.report,
         without_duplicates=measured.without_duplicates,
         dropped=measured.dropped,

@@ -11,9 +11,10 @@ from rich.progress import Progress
 from ferserve.training.data.crops import data_sha256, make_crops
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.sources import read_source
-from ferserve.training.data.splits import TrainingSplit, cut_training
+from ferserve.training.data.splits import TrainingSplit
 from ferserve.training.engine import EpochRow, Run
 from ferserve.training.finish import Calibration, calibrate_run
+from ferserve.training.held_out import cut_splits
 from ferserve.training.machine import this_machine
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
@@ -43,8 +44,7 @@ def read_split(data: str, recipe: Recipe) -> TrainingSplit:
     name, splits = read_source(data)
     if "train" not in splits:
         raise DataError(f"{name}: expected Training rows, found splits {', '.join(splits) or 'none'}")
-    tests = [faces for word, faces in splits.items() if word != "train"]
-    return cut_training(splits["train"], tests, validation_share=recipe.validation_share, seed=recipe.split_seed)
+    return cut_splits(splits, recipe)
 
 
 def train_run(

@@ -85,7 +85,7 @@ def plot_tradeoff(found: "Tradeoff", path: Path, *, batch: int = 8) -> None:
         accuracy, time_ms = row.report.accuracy, row.ms_per_face(batch)
         reach = [[100 * (accuracy.value - accuracy.low)], [100 * (accuracy.high - accuracy.value)]]
         axes.errorbar([time_ms], [100 * accuracy.value], yerr=reach, fmt="o", capsize=3)
-        label = f" {row.archive}\n {row.input_size_px} px"
+        label = f" {row.archive}\n {row.input_size_px} px, {row.precision}"
         axes.annotate(label, (time_ms, 100 * accuracy.value), fontsize=8, xytext=(4, 4), textcoords="offset points")
     axes.set(xlabel=f"ms of one core a face, batches of {batch}", ylabel=f"accuracy on {found.split}, %")
     axes.set_xlim(left=0)

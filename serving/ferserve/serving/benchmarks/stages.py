@@ -15,10 +15,11 @@ import numpy as np
 import onnxruntime
 import simplejpeg
 
-from ferserve.faces.archive import Archive
+from ferserve.faces.cpu import read_cpu
 from ferserve.faces.decode import DecodeLimits, decode
 from ferserve.faces.detectors import Detector, load_detector
-from ferserve.faces.preprocess import face_crop
+from ferserve.faces.precision import Precision
+from ferserve.faces.preprocess import PreprocessSpec, face_crop
 from ferserve.faces.session import ScoringSession
 from ferserve.faces.types import Box, Detection, Image
 from ferserve.serving.analyzer import Analyzer
@@ -31,7 +32,6 @@ from ferserve.serving.requests import AnalyzeOptions, RequestContext
 WARM_UPS: Final = 3
 BATCHES: Final = (1, 8)
 SYNTHETIC_SIZE_PX: Final = (640, 480)
-CPU_INFO: Final = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,14 @@ class Report:
 
     Attributes:
         faces_found: in the picture, by the detector.
+        precision: what the archive's graph was run in.
     """
 
     machine: dict[str, str | int | float]
     picture: str
     faces_found: int
     model: str
+    precision: Precision
     detector: str
     stages: tuple[Measured, ...]
 
@@ -89,16 +91,17 @@ def measure(models: ModelsConfig, picture: Path | None, *, repeats: int) -> Repo
         picture: a file; None takes `synthetic_picture`.
         repeats: timed runs a stage, after `WARM_UPS` untimed ones.
     Raises:
-        ArchiveError: the archive cannot be used.
+        ArchiveError: the archive cannot be used, or not in the precision asked for.
         RequestError: the file is no picture that can be read.
     """
     machine = describe_machine()
     data = synthetic_picture() if picture is None else picture.read_bytes()
     archive, detector = open_archives(models)[0], load_detector(models.detector)
+    session = ScoringSession.from_archive(archive, precision=models.precision)
     threads_before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        stages = _stages(data, archive, detector, repeats)
+        stages = _stages(data, session, archive.manifest.preprocess, detector, repeats)
         whole, faces = asyncio.run(_whole_path(models, data, repeats))
     finally:
         cv2.setNumThreads(threads_before)
@@ -107,6 +110,7 @@ def measure(models: ModelsConfig, picture: Path | None, *, repeats: int) -> Repo
         picture="640 x 480 pixels of noise" if picture is None else picture.name,
         faces_found=faces,
         model=f"{archive.manifest.name} {archive.manifest.version}",
+        precision=session.precision,
         detector=detector.name,
         stages=(*stages, whole),
     )
@@ -115,7 +119,7 @@ def measure(models: ModelsConfig, picture: Path | None, *, repeats: int) -> Repo
 def describe_machine() -> dict[str, str | int | float]:
     """What the figures depend on."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": read_cpu().name,
         "cores": available_cores(),
         "load_before": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
@@ -125,20 +129,12 @@ def describe_machine() -> dict[str, str | int | float]:
     }
 
 
-def _cpu_model() -> str:
-    try:
-        lines = CPU_INFO.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-def _stages(data: bytes, archive: Archive, detector: Detector, repeats: int) -> list[Measured]:
-    limits, spec = DecodeLimits(), archive.manifest.preprocess
+def _stages(
+    data: bytes, session: ScoringSession, spec: PreprocessSpec, detector: Detector, repeats: int
+) -> list[Measured]:
+    limits = DecodeLimits()
     image = decode(data, limits).pixels
     detection = _any_detection(image, detector)
-    session = ScoringSession.from_archive(archive)
     crop = face_crop(image, detection, spec)
     batches = [(size, np.stack([crop] * size)) for size in BATCHES]
     return [

@@ -77,6 +77,7 @@ COLUMNS: Final = (
     _column("model_version", ColumnType.TEXT, "version of the archive"),
     _column("archive_sha256", ColumnType.TEXT, "SHA-256 of the archive, 64 hex digits"),
     _column("preprocess_sha256", ColumnType.TEXT, "SHA-256 of the pixel rules, 64 hex digits"),
+    _column("precision", ColumnType.TEXT, "what the scores were computed in, fp32 or int8"),
 )
 _EMPTY: Final[Row] = dict.fromkeys(column.name for column in COLUMNS)
 
@@ -94,6 +95,7 @@ def rows_of(path: str, outcome: Outcome) -> list[Row]:
         "model_version": outcome.model.version,
         "archive_sha256": outcome.model.archive_sha256,
         "preprocess_sha256": outcome.model.preprocess_sha256,
+        "precision": outcome.model.precision,
     }
     if not outcome.faces:
         return [picture | {"status": PictureStatus.NO_FACE.value}]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models, models_section
+from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models, PrecisionName, models_section
 
 if TYPE_CHECKING:
     from ferserve.serving.benchmarks.stages import Measured, Report
@@ -24,6 +24,7 @@ def bench(
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
+    precision: PrecisionName = None,
     repeats: Annotated[int, typer.Option(min=5, help="Timed runs of each stage.")] = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -32,7 +33,7 @@ def bench(
     from ferserve.serving.engine import EngineConfig
     from ferserve.serving.settings import read_settings
 
-    flags = {"models": models_section(model, sha256, detector)}
+    flags = {"models": models_section(model, sha256, detector, precision)}
     models = read_settings(EngineConfig, file=None, environ={}, flags=flags).models
     with Console(stderr=True).status("measuring"):
         report = measure(models, picture, repeats=repeats)
@@ -47,7 +48,7 @@ def _json(report: "Report") -> dict[str, Any]:
 
 
 def _print(report: "Report") -> None:
-    table = Table("stage", "median ms", "quartiles ms", "a second", title=f"{report.model}, detector {report.detector}")
+    table = Table("stage", "median ms", "quartiles ms", "a second", title=_title(report))
     for stage in report.stages:
         table.add_row(stage.stage, f"{stage.median_ms:.3f}", f"{stage.low_ms:.3f} to {stage.high_ms:.3f}", _rate(stage))
     console = Console()
@@ -55,6 +56,10 @@ def _print(report: "Report") -> None:
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     console.print(f"picture: {report.picture}; faces found: {report.faces_found}", markup=False, highlight=False)
     console.print(f"machine: {machine}", markup=False, highlight=False)
+
+
+def _title(report: "Report") -> str:
+    return f"{report.model} in {report.precision}, detector {report.detector}"
 
 
 def _rate(stage: "Measured") -> str:

@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ferserve.faces.archive import Archive
+from ferserve.faces.cpu import read_cpu
 from ferserve.faces.index import archive_names, open_archive
+from ferserve.faces.precision import Precision, resolve_precision
 from ferserve.serving.commands.options import AsJson
 
 SHORT_HASH = 12
-MIN_WIDTH = 110
+MIN_WIDTH = 120
 """Figures have long names; a terminal wraps better than a table cuts."""
 
 
@@ -27,7 +29,7 @@ def models(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List archives with version, hash and measured figures; each file is checked against its hashes."""
+    """List archives with version, hash, the precision that runs here, and measured figures; each file is checked."""
     opened = [open_archive(source) for source in archives or archive_names()]
     if card:
         for archive in opened:
@@ -47,6 +49,8 @@ def _described(archive: Archive) -> dict[str, Any]:
         "paper": manifest.paper,
         "archive_sha256": archive.sha256,
         "preprocess_sha256": manifest.preprocess_sha256,
+        "precision": _precision(archive),
+        "precisions": _precisions(archive),
         "uncertain_below": manifest.uncertain_below,
         "figures": dict(manifest.figures),
     }
@@ -54,10 +58,23 @@ def _described(archive: Archive) -> dict[str, Any]:
 
 def _table(archives: list[Archive]) -> Table:
     table = Table()
-    for heading in ("name", "version", "architecture", "SHA-256", "figures"):
+    for heading in ("name", "version", "architecture", "runs in", "SHA-256", "figures"):
         table.add_column(heading, no_wrap=True)
     for archive in archives:
         manifest = archive.manifest
         figures = "\n".join(f"{name} {value:.4g}" for name, value in manifest.figures.items())
-        table.add_row(manifest.name, manifest.version, manifest.architecture, archive.sha256[:SHORT_HASH], figures)
+        precision = _precision(archive)
+        table.add_row(
+            manifest.name, manifest.version, manifest.architecture, precision, archive.sha256[:SHORT_HASH], figures
+        )
     return table
+
+
+def _precision(archive: Archive) -> Precision:
+    """What serving runs on this machine unless told otherwise."""
+    return resolve_precision("auto", archive, read_cpu())
+
+
+def _precisions(archive: Archive) -> list[Precision]:
+    """What the archive holds."""
+    return ["fp32", "int8"] if archive.has_int8 else ["fp32"]

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from ferserve.faces.precision import PrecisionChoice
+
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", metavar="PATH|NAME", help="An archive; the first one answers by default. Repeatable."),
@@ -16,12 +18,18 @@ DetectorName = Annotated[
     str | None,
     typer.Option("--detector", metavar="PATH|NAME", help="The face detector: ferdet, haar, or a YuNet .onnx file."),
 ]
+PrecisionName = Annotated[
+    PrecisionChoice | None,
+    typer.Option(
+        "--precision", help="What to compute in: auto takes int8 where the archive has it and the CPU has VNNI."
+    ),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores unless told otherwise.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
 def models_section(
-    models: list[str] | None, hashes: list[str] | None, detector: str | None
+    models: list[str] | None, hashes: list[str] | None, detector: str | None, precision: PrecisionChoice | None
 ) -> dict[str, list[str] | str]:
     """The settings of section `models` that flags gave."""
     section: dict[str, list[str] | str] = {}
@@ -31,4 +39,6 @@ def models_section(
         section["sha256"] = hashes
     if detector is not None:
         section["detector"] = detector
+    if precision is not None:
+        section["precision"] = precision
     return section

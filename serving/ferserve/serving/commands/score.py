@@ -7,7 +7,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models, Threads, models_section
+from ferserve.serving.commands.options import (
+    AsJson,
+    DetectorName,
+    Hashes,
+    Models,
+    PrecisionName,
+    Threads,
+    models_section,
+)
 from ferserve.serving.requests import (
     MAX_DETECTION_SIZE_PX,
     MAX_FACES_LIMIT,
@@ -40,6 +48,7 @@ def score(
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
+    precision: PrecisionName = None,
     threads: Threads = None,
     detection_size: DetectionSize = None,
     exact: Annotated[bool, typer.Option("--exact", help="Decode and detect at full resolution; slower.")] = False,
@@ -55,7 +64,7 @@ def score(
 
     check_out(out)
     models = read_settings(
-        EngineConfig, file=None, environ={}, flags={"models": models_section(model, sha256, detector)}
+        EngineConfig, file=None, environ={}, flags={"models": models_section(model, sha256, detector, precision)}
     ).models
     config = bulk_engine(models, threads=threads or available_cores())
     options = AnalyzeOptions(priority=Priority.BULK, detection_size_px=detection_size, exact=exact, max_faces=max_faces)

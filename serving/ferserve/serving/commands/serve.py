@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ferserve.serving.commands.options import DetectorName, Hashes, Models, Threads, models_section
+from ferserve.serving.commands.options import DetectorName, Hashes, Models, PrecisionName, Threads, models_section
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 
@@ -20,6 +20,7 @@ def serve(
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
+    precision: PrecisionName = None,
     threads: Threads = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in effect as TOML.")] = False,
 ) -> None:
@@ -37,7 +38,7 @@ def serve(
 
     ports = {"grpc": grpc_port, "http": http_port, "admin": admin_port}
     flags: dict[str, dict[str, Any]] = {name: _given(host=host, port=port) for name, port in ports.items()} | {
-        "models": models_section(model, sha256, detector),
+        "models": models_section(model, sha256, detector, precision),
         "analyzer": _given(threads=threads),
         "embedded": _given(threads=threads),
     }

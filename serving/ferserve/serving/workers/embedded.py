@@ -12,6 +12,7 @@ from typing import Final, Self
 import numpy as np
 
 from ferserve.faces.archive import Archive
+from ferserve.faces.precision import PrecisionChoice
 from ferserve.faces.session import DEFAULT_PROVIDERS, ScoringSession
 from ferserve.serving.cores import available_cores, stand_back
 from ferserve.serving.errors import WorkerFailedError
@@ -47,18 +48,22 @@ class EmbeddedWorker:
         self._threads = threads
 
     @classmethod
-    async def start(cls, archive: Archive, config: EmbeddedConfig) -> Self:
+    async def start(cls, archive: Archive, config: EmbeddedConfig, *, precision: PrecisionChoice = "auto") -> Self:
         """Load the graph, check it against the manifest, and warm it up with one real run.
 
+        Args:
+            precision: which graph; `describe` says which one `auto` took.
         Raises:
-            ArchiveError: ONNX Runtime refuses the graph, or it takes or gives another shape than the manifest says.
+            ArchiveError: ONNX Runtime refuses the graph, it takes or gives another shape than the manifest says, or it
+                cannot run in the precision asked for.
             WorkerFailedError: the graph loads but does not score, or a provider asked for is not to be had.
         """
         name = f"onnx-{archive.manifest.name}"
         executor = ThreadPoolExecutor(config.threads, thread_name_prefix=name, initializer=stand_back)
         try:
             session = await asyncio.get_running_loop().run_in_executor(
-                executor, lambda: ScoringSession.from_archive(archive, providers=config.providers)
+                executor,
+                lambda: ScoringSession.from_archive(archive, precision=precision, providers=config.providers),
             )
             _check_providers(session, config)
             info = WorkerInfo(
@@ -66,6 +71,7 @@ class EmbeddedWorker:
                 model=archive.manifest.name,
                 version=archive.manifest.version,
                 crop_shape=session.crop_shape,
+                precision=session.precision,
                 detail=f"ONNX Runtime, {', '.join(session.providers)}, {config.threads} runs side by side",
             )
             worker = cls(session, info, executor, config.threads)

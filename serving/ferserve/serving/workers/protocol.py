@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.faces.precision import Precision
 from ferserve.serving.errors import WorkerFailedError
 
 CropBatch = NDArray[np.uint8]
@@ -25,6 +26,7 @@ class WorkerInfo:
         kind: short stable name of the implementation, such as `embedded`.
         model, version: of the archive it runs.
         crop_shape: (S, S, C) of one crop.
+        precision: what it computes in.
         detail: what an operator wants to know besides, in words; no secret, no path.
     """
 
@@ -32,6 +34,7 @@ class WorkerInfo:
     model: str
     version: str
     crop_shape: tuple[int, int, int]
+    precision: Precision
     detail: str
 
 

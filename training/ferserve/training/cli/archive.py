@@ -13,13 +13,16 @@ def archive(
     out: Annotated[Path, typer.Option(help="The .mar to write.")],
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime while measuring.")] = 2,
 ) -> None:
-    """Export both graphs, measure them once on the test split, write the card and the archive."""
+    """Export the graphs, int8 where it holds, measure them once on the test split, write the card and the archive."""
     from ferserve.training.pack import pack_run
 
-    packed = pack_run(run, data, out=out, threads=threads)
+    console = Console(stderr=True)
+    with console.status("exporting and measuring"):
+        packed = pack_run(run, data, out=out, threads=threads)
     figures = packed.manifest.figures
-    Console(stderr=True).print(
-        f"{out}: {out.stat().st_size / 2**20:.1f} MiB, FER-2013 public "
+    int8 = f"{100 * figures['int8_public_accuracy']:.2f} %" if packed.has_int8 else "left out (see the card)"
+    console.print(
+        f"{out}: {out.stat().st_size / 2**20:.1f} MiB, int8 {int8}, FER-2013 public "
         f"{100 * figures['fer2013_public_accuracy']:.2f} %, ECE {100 * figures['fer2013_public_ece']:.2f} %"
     )
     typer.echo(packed.sha256)
