@@ -1,0 +1,215 @@
+"""What a detector's run is made of: one frozen `DetectorRecipe`, complete, with no hidden default outside it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from ferserve.faces.detectors.decoding import PAD_TO_PX
+from ferserve.training.data.errors import DataError
+from ferserve.training.recipe import Optimisation
+
+RECIPE_FILE = "recipe.json"
+
+
+def _check(condition: bool, name: str, expected: str, value: object) -> None:  # noqa: FBT001 -- reads as a sentence
+    if not condition:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A batch of square training pictures.
+
+    Attributes:
+        size_px: side of each picture, a multiple of the coarsest stride.
+        pictures: how many.
+    """
+
+    size_px: int
+    pictures: int
+
+    def __post_init__(self) -> None:
+        whole = self.size_px > 0 and self.size_px % PAD_TO_PX == 0
+        _check(whole, "size_px", f"a positive multiple of {PAD_TO_PX}", self.size_px)
+        _check(self.pictures > 0, "pictures", "more than 0", self.pictures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneSettings:
+    """What training pictures are like; shares are probabilities, sizes are of the longer side of a face's box.
+
+    Attributes:
+        photo_share: a view of a photo; half of these get faces pasted beside the photo's own.
+        empty_share: a background without a face; what is left of 1 are composed scenes.
+        min_face_px, max_face_share: the smallest pasted face, and the largest as a share of the picture's side.
+        min_exact_px: smaller faces are ignored: only what the teacher sees in the picture counts there.
+        max_faces: of a composed scene.
+        max_rotation_deg: of a pasted face, either way; photos turn half as far.
+        damage_share: how often each kind of damage (blur, low light, noise, JPEG, grey, colour) is done.
+        occlusion_share: how often a pasted face gets something before it.
+        faces_per_source: crops taken of each data set at most.
+    """
+
+    photo_share: float
+    empty_share: float
+    min_face_px: float
+    max_face_share: float
+    min_exact_px: float
+    max_faces: int
+    max_rotation_deg: float
+    damage_share: float
+    occlusion_share: float
+    faces_per_source: int
+
+    def __post_init__(self) -> None:
+        for name in ("photo_share", "empty_share", "damage_share", "occlusion_share"):
+            _check(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+        both = self.photo_share + self.empty_share
+        _check(both <= 1, "photo_share + empty_share", "at most 1", both)
+        _check(self.min_face_px >= 4, "min_face_px", "4 or more", self.min_face_px)
+        _check(self.min_exact_px >= self.min_face_px, "min_exact_px", "min_face_px or more", self.min_exact_px)
+        _check(0 < self.max_face_share <= 1, "max_face_share", "more than 0, at most 1", self.max_face_share)
+        _check(self.max_faces > 0, "max_faces", "more than 0", self.max_faces)
+        _check(0 <= self.max_rotation_deg <= 180, "max_rotation_deg", "0 to 180", self.max_rotation_deg)
+        _check(self.faces_per_source > 0, "faces_per_source", "more than 0", self.faces_per_source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionObjective:
+    """Targets and weights of the losses (see `losses.detection`).
+
+    Attributes:
+        focal_gamma: beta of the quality focal loss.
+        box_weight, landmark_weight: beside the score's loss at 1.
+        min_target: cells whose target score is lower teach no box and no landmarks.
+        missed_below: an exact face is the teacher's miss if no cell of that score has its box.
+        exact_score: target of the cells that a missed face gets.
+    """
+
+    focal_gamma: float
+    box_weight: float
+    landmark_weight: float
+    min_target: float
+    missed_below: float
+    exact_score: float
+
+    def __post_init__(self) -> None:
+        for name in ("focal_gamma", "box_weight", "landmark_weight"):
+            _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        for name in ("min_target", "missed_below", "exact_score"):
+            _check(0 < getattr(self, name) <= 1, name, "more than 0, at most 1", getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorRecipe:
+    """One run of the detector, reproducible from this, the data and the teacher.
+
+    Attributes:
+        name: what the detector will be called.
+        seed: of the start weights and of every picture.
+        views: taken in turn, one a step.
+        aside_photos: never used before the final evaluation; `selection_photos` choose the threshold.
+        optimisation: `momentum` is AdamW's first beta.
+        precision: `bf16` runs the forward pass under autocast; weights stay float32.
+    """
+
+    name: str
+    version: str
+    architecture: Literal["facenet_s"]
+    seed: int
+    views: tuple[View, ...]
+    steps_per_epoch: int
+    epochs: int
+    aside_photos: int
+    selection_photos: int
+    optimisation: Optimisation
+    objective: DetectionObjective
+    scenes: SceneSettings
+    precision: Literal["fp32", "bf16"]
+
+    def __post_init__(self) -> None:
+        _check(bool(self.views), "views", "at least one", self.views)
+        for name in ("steps_per_epoch", "epochs", "aside_photos", "selection_photos"):
+            _check(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    def view(self, step: int) -> View:
+        """The batch of a step, counted from 0 over the whole run."""
+        return self.views[step % len(self.views)]
+
+    def to_json(self) -> str:
+        """All settings, keys sorted."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the recipe of a run's folder.
+
+        Raises:
+            DataError: it holds none, or not this kind.
+        """
+        path = folder / RECIPE_FILE
+        if not path.is_file():
+            raise DataError(f"expected the folder of a detector's run, found no {RECIPE_FILE} in {folder}")
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise DataError(f"{path}: expected a detector's recipe: {error}") from error
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all settings, 64 hex digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def ferdet() -> DetectorRecipe:
+    """The detector that ships: about an hour on two cores."""
+    return DetectorRecipe(
+        name="ferdet",
+        version="1.0.0",
+        architecture="facenet_s",
+        seed=1,
+        # About the same number of pixels each: large pictures teach large faces, small ones are many.
+        views=(
+            View(size_px=320, pictures=32),
+            View(size_px=448, pictures=16),
+            View(size_px=320, pictures=32),
+            View(size_px=640, pictures=8),
+        ),
+        steps_per_epoch=250,
+        epochs=20,
+        aside_photos=60,
+        selection_photos=40,
+        optimisation=Optimisation(
+            rate=4e-3, momentum=0.9, weight_decay=1e-3, warmup_epochs=1.0, clip_norm=10.0, ema_decay=0.998
+        ),
+        objective=DetectionObjective(
+            focal_gamma=1.5,
+            box_weight=2.0,
+            landmark_weight=10.0,
+            min_target=0.1,
+            missed_below=0.5,
+            exact_score=0.85,
+        ),
+        scenes=SceneSettings(
+            photo_share=0.5,
+            empty_share=0.05,
+            min_face_px=8.0,
+            max_face_share=0.9,
+            min_exact_px=12.0,
+            max_faces=20,
+            max_rotation_deg=45.0,
+            damage_share=0.15,
+            occlusion_share=0.15,
+            faces_per_source=6000,
+        ),
+        precision="bf16",
+    )

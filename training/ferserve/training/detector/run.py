@@ -1,0 +1,207 @@
+"""The detector's training loop: batches in, an averaged net out, everything needed to go on after a kill kept."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ferserve.training.average import WeightAverage
+from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
+from ferserve.training.data.errors import DataError
+from ferserve.training.detector.batches import Batch, BatchSource, ahead
+from ferserve.training.detector.recipe import RECIPE_FILE, DetectorRecipe
+from ferserve.training.engine import DivergedError, rate_at
+from ferserve.training.losses.detection import DetectionLosses, detection_losses
+from ferserve.training.models.detector import FaceNet
+
+CHECKPOINT_FILE = "last.pt"
+HISTORY_FILE = "history.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """How the averaged net does on the selection photos.
+
+    Attributes:
+        recall: share of the teacher's faces found, 0 to 1.
+        unmatched_per_photo: detections that are none of the teacher's faces.
+        landmark_error: mean distance as a share of the eye distance.
+    """
+
+    recall: float
+    unmatched_per_photo: float
+    landmark_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorEpoch:
+    """What one epoch did; a line of `history.jsonl`. The losses are means over the epoch, unweighted but for `loss`."""
+
+    epoch: int
+    rate: float
+    loss: float
+    score_loss: float
+    box_loss: float
+    landmark_loss: float
+    check: Check
+    seconds: float
+
+
+class DetectorRun:
+    """One run in one folder, which holds `recipe.json`, `history.jsonl` and `last.pt`.
+
+    The schedule ends at zero and weights are averaged, so the last epoch's average is the result: nothing is selected.
+
+    Args:
+        source: the batches.
+        check: measures the averaged net, in eval mode, after every epoch.
+        device: where the net is; the batches are made on the CPU.
+        workers: threads that make batches.
+    Raises:
+        DataError: the folder holds another recipe's run.
+    """
+
+    def __init__(
+        self,
+        recipe: DetectorRecipe,
+        source: BatchSource,
+        *,
+        check: Callable[[nn.Module], Check],
+        folder: Path,
+        device: str = "cpu",
+        workers: int = 1,
+    ) -> None:
+        self.recipe, self.source, self.check, self.folder = recipe, source, check, folder
+        self.device, self.workers = torch.device(device), workers
+        torch.manual_seed(recipe.seed)
+        net = FaceNet().to(self.device)
+        # Torch's stubs know no memory_format here.
+        self.net: FaceNet = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
+        self.optimizer = self._optimizer()
+        self.epoch = 0
+        self.last = folder / CHECKPOINT_FILE
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.last.is_file():
+            self._resume()
+        else:
+            (folder / RECIPE_FILE).write_text(recipe.to_json() + "\n")
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        """Norms and biases are not decayed: they have no scale to lose."""
+        settings = self.recipe.optimisation
+        parameters = list(self.net.parameters())
+        decayed = [p for p in parameters if p.ndim > 1]
+        plain = [p for p in parameters if p.ndim <= 1]
+        return torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.rate,
+            betas=(settings.momentum, 0.999),
+        )
+
+    def epochs(self, on_step: Callable[[int, float], None] = lambda _step, _loss: None) -> Iterator[DetectorEpoch]:
+        """Run what is left of the recipe, one row an epoch.
+
+        Args:
+            on_step: told the steps done of the whole run and the running mean loss of the epoch.
+        Raises:
+            DivergedError: the loss is not finite; the last checkpoint stands.
+        """
+        first = self.epoch * self.recipe.steps_per_epoch
+        batches = ahead(self.source.batch, range(first, self.recipe.total_steps), workers=self.workers)
+        while self.epoch < self.recipe.epochs:
+            started = time.perf_counter()
+            losses = self._fit_epoch(batches, on_step)
+            yield self._finish_epoch(losses, started)
+
+    def _fit_epoch(self, batches: Iterator[Batch], on_step: Callable[[int, float], None]) -> list[float]:
+        """Mean of the whole loss and of its three parts."""
+        self.net.train()
+        sums = [0.0] * 4
+        for index in range(self.recipe.steps_per_epoch):
+            step = self.epoch * self.recipe.steps_per_epoch + index
+            losses = self._step(next(batches), step)
+            parts = (losses.total, losses.score, losses.box, losses.landmarks)
+            sums = [total + part.item() for total, part in zip(sums, parts, strict=True)]
+            on_step(step + 1, sums[0] / (index + 1))
+        return [total / self.recipe.steps_per_epoch for total in sums]
+
+    def _step(self, batch: Batch, step: int) -> DetectionLosses:
+        x_NCHW = batch.pictures.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            maps_NAK = torch.cat(self.net(x_NCHW), dim=1)
+        targets_NAK, grid_A3 = batch.targets.to(self.device), batch.grid.to(self.device)
+        losses = detection_losses(maps_NAK, targets_NAK, grid_A3, self.recipe.objective)
+        if not math.isfinite(losses.total.item()):
+            raise DivergedError(f"loss is {losses.total.item()} at step {step}; the last checkpoint is {self.last}")
+        self._descend(losses.total, step)
+        return losses
+
+    def _descend(self, loss: Tensor, step: int) -> None:
+        settings = self.recipe.optimisation
+        rate = rate_at(
+            step,
+            total_steps=self.recipe.total_steps,
+            warmup_steps=round(settings.warmup_epochs * self.recipe.steps_per_epoch),
+            settings=settings,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+        nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.average.update(self.net)
+
+    def _finish_epoch(self, losses: list[float], started: float) -> DetectorEpoch:
+        self.epoch += 1
+        row = DetectorEpoch(
+            epoch=self.epoch,
+            rate=self.optimizer.param_groups[0]["lr"],
+            loss=losses[0],
+            score_loss=losses[1],
+            box_loss=losses[2],
+            landmark_loss=losses[3],
+            check=self.check(self.average.net),
+            seconds=time.perf_counter() - started,
+        )
+        state: dict[str, Any] = {
+            "recipe_sha256": self.recipe.sha256,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+        }
+        save_checkpoint(self.last, state)
+        with (self.folder / HISTORY_FILE).open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        return row
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.last, recipe_sha256=self.recipe.sha256)
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+
+
+def load_net(folder: Path) -> tuple[FaceNet, DetectorRecipe, int]:
+    """The averaged net of a run as it stands, in eval mode, its recipe, and the epochs done.
+
+    Raises:
+        DataError: the folder holds no run with a finished epoch.
+    """
+    recipe = DetectorRecipe.read(folder)
+    path = folder / CHECKPOINT_FILE
+    if not path.is_file():
+        raise DataError(f"{folder} holds no trained weights yet: expected {CHECKPOINT_FILE}")
+    state = load_checkpoint(path, recipe_sha256=recipe.sha256)
+    net = FaceNet()
+    net.load_state_dict(state["average"]["net"])
+    return net.eval(), recipe, int(state["epoch"])

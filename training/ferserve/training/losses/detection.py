@@ -1,0 +1,103 @@
+"""What a detector's maps lose against soft targets. Everything in float32 whatever the precision of the maps.
+
+Shapes: N pictures, A cells; of fifteen numbers a cell the first is the score (a logit in the student's maps), four are
+the box, ten the landmarks (see `detector.geometry`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ferserve.training.detector.recipe import DetectionObjective
+
+MAX_LOG_SIZE = 6.0
+"""A box of e^6 cells is larger than any training picture; without a bound a wild start overflows."""
+
+
+def quality_focal(logits: Tensor, target: Tensor, *, gamma: float) -> Tensor:
+    """Quality focal loss (Li et al. 2020, Generalized Focal Loss, equation 5), one value an element.
+
+    |t - s|^gamma * BCE(s, t) with s = sigmoid(logit).
+
+    Args:
+        target: t, 0 to 1.
+    """
+    distance = (target - torch.sigmoid(logits)).abs()
+    cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return distance.pow(gamma) * cross
+
+
+def boxes_of(numbers: Tensor, grid_A3: Tensor) -> Tensor:
+    """Boxes x0, y0, x1, y1 in pixels, (..., 4), of the four box numbers of each cell, (..., 4)."""
+    stride = grid_A3[..., 2:]
+    centre = (grid_A3[..., :2] + numbers[..., :2]) * stride
+    half = numbers[..., 2:].clamp(max=MAX_LOG_SIZE).exp() * stride / 2
+    return torch.cat((centre - half, centre + half), dim=-1)
+
+
+def distance_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Distance-IoU loss (Zheng et al. 2020, equation 7): 1 - IoU + d^2 / c^2.
+
+    d lies between the centres, c is the diagonal of the smallest box around both.
+
+    Args:
+        first, second: boxes (..., 4), each with an area.
+    """
+    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    shared = (high - low).clamp(min=0).prod(dim=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) for boxes in (first, second)]
+    overlap = shared / (areas[0] + areas[1] - shared)
+    outer_low, outer_high = (
+        torch.minimum(first[..., :2], second[..., :2]),
+        torch.maximum(first[..., 2:], second[..., 2:]),
+    )
+    diagonal = (outer_high - outer_low).square().sum(dim=-1)
+    apart = (first[..., :2] + first[..., 2:] - second[..., :2] - second[..., 2:]).square().sum(dim=-1) / 4
+    return 1.0 - overlap + apart / diagonal
+
+
+def landmark_distance(points: Tensor, target: Tensor, grid_A3: Tensor, boxes: Tensor) -> Tensor:
+    """Mean absolute error of ten coordinates as a share of the target box's mean side, (...).
+
+    Args:
+        points, target: the ten landmark numbers of each cell, (..., 10).
+        boxes: the target's, in pixels, (..., 4).
+    """
+    side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).clamp(min=1e-6).sqrt()
+    return (points - target).abs().mean(dim=-1) * grid_A3[..., 2] / side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionLosses:
+    """Scalars: the parts unweighted, and the whole objective."""
+
+    score: Tensor
+    box: Tensor
+    landmarks: Tensor
+    total: Tensor
+
+
+def detection_losses(
+    maps_NAK: Tensor, targets_NAK: Tensor, grid_A3: Tensor, objective: DetectionObjective
+) -> DetectionLosses:
+    """The whole objective of a batch; each part is divided by the sum of the target scores that take part in it.
+
+    Args:
+        maps_NAK: the student's, K = 15, the score as a logit.
+        targets_NAK: K = 15, the score 0 to 1.
+    """
+    maps_NAK = maps_NAK.float()
+    aim = targets_NAK[..., 0]
+    learns = aim >= objective.min_target
+    weight = aim[learns]
+    mass = weight.sum().clamp(min=1.0)
+    score = quality_focal(maps_NAK[..., 0], aim, gamma=objective.focal_gamma).sum() / mass
+    cells = grid_A3.expand(len(maps_NAK), -1, -1)[learns]
+    said, told = maps_NAK[learns], targets_NAK[learns]
+    boxes = boxes_of(told[:, 1:5], cells)
+    box = (weight * distance_iou(boxes_of(said[:, 1:5], cells), boxes)).sum() / mass
+    landmarks = (weight * landmark_distance(said[:, 5:], told[:, 5:], cells, boxes)).sum() / mass
+    total = score + objective.box_weight * box + objective.landmark_weight * landmarks
+    return DetectionLosses(score=score, box=box, landmarks=landmarks, total=total)
