@@ -8,6 +8,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import cv2
@@ -247,16 +248,27 @@ def _by_pillow(kind: str, data: bytes, asked: _Asked, *, in_one_scan: bool = Tru
         if picture.mode in ("I", "F", "LAB"):
             raise UnsupportedMediaError(f"expected RGB, grey, palette or CMYK pixels, got mode {picture.mode}")
         factor = pillow_factor(picture.size, asked.side_px(picture.size))
+        coefficients = 0 if in_one_scan else len(picture.getbands())
+        needed = partial(pillow_bytes, kind, picture.mode, picture.size, factor=factor, coefficients=coefficients)
         if kind != "WEBP":
-            coefficients = 0 if in_one_scan else len(picture.getbands())
-            needed_bytes = pillow_bytes(kind, picture.mode, picture.size, factor=factor, coefficients=coefficients)
-            check_granted(needed_bytes, asked.granted_bytes)
+            check_granted(needed(is_turned=_is_turned(kind, picture)), asked.granted_bytes)
         picture.load()
+        if kind == "PNG":  # its EXIF block may come after its pixels
+            check_granted(needed(is_turned=_is_turned(kind, picture)), asked.granted_bytes)
         if picture.mode in ("P", "PA") and picture.palette is None:
             raise InvalidImageError("expected a palette for the picture's pixels, got none")
-        size = picture.size  # Pillow turns a TIFF upright by itself as it loads, and puts other formats' EXIF here
-        exif = b"" if kind == "TIFF" else picture.info.get("exif", b"")
-        return _Stored(pixels=_rgb(picture, factor), size=size, exif=exif)
+        size = picture.size
+        return _Stored(pixels=_rgb(picture, factor), size=size, exif=_exif(kind, picture))
+
+
+def _exif(kind: str, picture: ImageFile) -> bytes:
+    """What is left to be done about orientation: Pillow turns a TIFF upright by itself as it loads."""
+    exif: bytes = b"" if kind == "TIFF" else picture.info.get("exif", b"")
+    return exif
+
+
+def _is_turned(kind: str, picture: ImageFile) -> bool:
+    return orientation(_exif(kind, picture)) != UPRIGHT
 
 
 def _check_tiles(picture: TiffImageFile, max_pixels: int) -> None:

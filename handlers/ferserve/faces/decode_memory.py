@@ -61,7 +61,9 @@ def webp_bytes(size: tuple[int, int]) -> int:
     return size[0] * size[1] * _WEBP_BYTES + WORKING_BYTES
 
 
-def pillow_bytes(kind: str, mode: str, size: tuple[int, int], *, factor: int, coefficients: int = 0) -> int:
+def pillow_bytes(
+    kind: str, mode: str, size: tuple[int, int], *, factor: int, is_turned: bool, coefficients: int = 0
+) -> int:
     """What a picture takes that Pillow decodes and that is brought to RGB strip by strip.
 
     Args:
@@ -69,6 +71,7 @@ def pillow_bytes(kind: str, mode: str, size: tuple[int, int], *, factor: int, co
         mode: Pillow's.
         size: width and height in pixels.
         factor: of the reduction.
+        is_turned: by its EXIF block, once it is RGB.
         coefficients: for each pixel, that a JPEG of several scans holds.
     """
     width, height = size
@@ -81,7 +84,8 @@ def pillow_bytes(kind: str, mode: str, size: tuple[int, int], *, factor: int, co
     out = RGB_BYTES * ceil(width / factor) * ceil(height / factor)
     strip = width * min(strip_rows(size, factor), height) * _STRIP_COPIES_BYTES
     # The result is turned upright once Pillow's pixels are gone.
-    return max(width * height * decoding, width * height * held_bytes + out + strip, 2 * out) + WORKING_BYTES
+    turning = 2 * out if is_turned else 0
+    return max(width * height * decoding, width * height * held_bytes + out + strip, turning) + WORKING_BYTES
 
 
 def jpeg_bytes(
