@@ -4,9 +4,9 @@ import pytest
 
 from ferserve.faces.detectors.decoding import Candidates
 from ferserve.training.data.errors import DataError
+from ferserve.training.data.expw_scenes import Photo
 from ferserve.training.detector.crops import collect, verify
 from ferserve.training.detector.labelling import is_empty, label_photo
-from ferserve.training.detector.photos import Photo
 from ferserve.training.detector.teacher import Teacher, pad_to_stride
 from ferserve.training.detector.trials import empty_crops
 
@@ -79,7 +79,15 @@ def test_a_photo_is_looked_at_closely(tmp_path):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), np.full((300, 300, 3), 150, np.uint8))
     teacher = BrightTeacher()
-    photo = label_photo(Photo(name="a.png", path=path, labelled=np.array([[1, 2, 3, 4]], np.float32)), teacher)
+    photo = label_photo(
+        Photo(
+            name="a.png",
+            path=path,
+            labelled=np.array([[1, 2, 3, 4]], np.float32),
+            expressions=np.array([3]),
+        ),
+        teacher,
+    )
     assert teacher.scales == [0.5, 1.0, 1.5]
     assert len(photo.boxes) == 1
     assert photo.avoid.tolist() == [[100, 90, 200, 220]] * 3 + [[1, 2, 3, 4]]

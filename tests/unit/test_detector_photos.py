@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from ferserve.training.data.errors import DataError
+from ferserve.training.data.expw_scenes import Photo, parse_photos, read_photos
 from ferserve.training.detector.crops import comes_from, parse_sources
-from ferserve.training.detector.evaluate import parse_photos
-from ferserve.training.detector.photos import Photo, read_photos, split_photos
+from ferserve.training.detector.photos import split_photos
 
 
 def _photos(count):
-    boxes = np.zeros((0, 4), np.float32)
-    return [Photo(name=f"happy_dog_{index}.jpg", path=None, labelled=boxes) for index in range(count)]
+    nobody = {"labelled": np.zeros((0, 4), np.float32), "expressions": np.zeros(0, np.int64)}
+    return [Photo(name=f"happy_dog_{index}.jpg", path=None, **nobody) for index in range(count)]
 
 
 def _names(photos):
@@ -96,9 +96,9 @@ def test_crops_of_a_photo_are_known_by_their_names(tmp_path, name, expected):
 
 def test_sources_are_parsed(tmp_path):
     assert parse_sources([f"lfw={tmp_path}"]) == {"lfw": tmp_path}
-    assert parse_photos(f"expw_scenes={tmp_path}") == tmp_path
+    assert parse_photos(f"expw_scenes={tmp_path}", option="--photos") == tmp_path
     for text in ("lfw", "other=.", "lfw=/nowhere"):
         with pytest.raises(DataError, match="--faces: expected NAME=DIR"):
             parse_sources([text])
     with pytest.raises(DataError, match="--photos: expected expw_scenes=DIR"):
-        parse_photos("lfw=.")
+        parse_photos("lfw=.", option="--photos")

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ferserve.faces.detectors.decoding import Candidates
+from ferserve.training.data.expw_scenes import Photo
 from ferserve.training.detector.geometry import cell_grid, encode
-from ferserve.training.detector.photos import Photo
 from ferserve.training.detector.selection import CANDIDATE_SCORES, Selection
 
 SIDE = 128
@@ -45,7 +45,9 @@ class FixedNet(nn.Module):
 def selection(tmp_path):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), np.zeros((SIDE, SIDE, 3), np.uint8))
-    return Selection.prepare([Photo(name="a.png", path=path, labelled=FACE)], Teacher())
+    return Selection.prepare(
+        [Photo(name="a.png", path=path, labelled=FACE, expressions=np.zeros(len(FACE), np.int64))], Teacher()
+    )
 
 
 def test_a_small_photo_is_one_exam(selection):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ferserve.training.data.errors import DataError
-from ferserve.training.data.expw_scenes import parse_scenes, read_scenes
+from ferserve.training.data.expw_scenes import parse_photos, read_photos
 
 
 @pytest.fixture
@@ -18,10 +18,10 @@ def folder(tmp_path):
 
 
 def test_expressions_stand_beside_their_boxes(folder):
-    first, second = read_scenes(folder)
-    assert (first.photo.name, first.expressions.tolist()) == ("a.png", [6])
-    assert (second.photo.name, second.expressions.tolist()) == ("b.png", [3, 0])
-    assert second.photo.labelled.tolist() == [[2, 1, 5, 4], [0, 0, 1, 1]]
+    first, second = read_photos(folder)
+    assert (first.name, first.expressions.tolist()) == ("a.png", [6])
+    assert (second.name, second.expressions.tolist()) == ("b.png", [3, 0])
+    assert second.labelled.tolist() == [[2, 1, 5, 4], [0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize("expression", ["7", "-1", "happy"])
@@ -29,11 +29,11 @@ def test_an_eighth_expression_is_named_with_its_line(folder, expression):
     with (folder / "label.lst").open("a") as file:
         file.write(f"a.png 1 0 0 1 1 90 {expression}\n")
     with pytest.raises(DataError, match="line 4: expected an expression 0 to 6"):
-        read_scenes(folder)
+        read_photos(folder)
 
 
 def test_only_this_data_set_is_taken():
-    assert parse_scenes("expw_scenes=/photos", option="--backgrounds") == Path("/photos")
+    assert parse_photos("expw_scenes=/photos", option="--backgrounds") == Path("/photos")
     for text in ("lfw=/photos", "expw_scenes=", "/photos"):
         with pytest.raises(DataError, match="--backgrounds: expected expw_scenes=DIR"):
-            parse_scenes(text, option="--backgrounds")
+            parse_photos(text, option="--backgrounds")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ferserve.training.data.errors import DataError
+from ferserve.training.data.expw_scenes import Photo
 from ferserve.training.detector.geometry import overlaps
-from ferserve.training.detector.photos import Photo
 from ferserve.training.scenes_with_faces import CLEARANCE, SceneSettings, compose
 
 SETTINGS = SceneSettings(seed=3, min_side_px=40, max_side_px=80, width_px=240, height_px=200, faces_per_scene=3)
@@ -23,7 +23,8 @@ def faces():
 def photo(tmp_path):
     def make(width, height, boxes, name="a.png"):
         cv2.imwrite(str(tmp_path / name), np.full((height, width, 3), (0, 0, 255), np.uint8))
-        return Photo(name=name, path=tmp_path / name, labelled=np.asarray(boxes, np.float32).reshape(-1, 4))
+        labelled = np.asarray(boxes, np.float32).reshape(-1, 4)
+        return Photo(name=name, path=tmp_path / name, labelled=labelled, expressions=np.zeros(len(boxes), np.int64))
 
     return make
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ferserve.faces.types import Image
 from ferserve.training.data.errors import DataError
+from ferserve.training.data.expw_scenes import Photo
 from ferserve.training.detector.backgrounds import background
 from ferserve.training.detector.geometry import overlaps
-from ferserve.training.detector.photos import Photo
 
 FADE: Final = 0.25
 """Width of the soft edge over the tile's side."""

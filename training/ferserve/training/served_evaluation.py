@@ -22,7 +22,7 @@ from ferserve.faces.types import Box, Detection
 from ferserve.training.data.crops import data_sha256, make_crops
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.expw_scenes import NAME as SCENES
-from ferserve.training.data.expw_scenes import LabelledScene, parse_scenes, read_scenes
+from ferserve.training.data.expw_scenes import Photo, parse_photos, read_photos
 from ferserve.training.data.fer2013 import FaceSet, ferplus_majority
 from ferserve.training.data.sources import read_source
 from ferserve.training.held_out import read_held_out, recipe_of
@@ -161,9 +161,9 @@ def _on_scenes(options: ServedOptions, archive: Archive, session: ScoringSession
     if options.labels == "ferplus":
         majority = ferplus_majority(faces.raw_votes)
         faces, truth = faces.take(majority.rows), majority.labels
-    photos = []
+    photos: list[Photo] = []
     if options.backgrounds is not None:
-        photos = [scene.photo for scene in read_scenes(parse_scenes(options.backgrounds, option="--backgrounds"))]
+        photos = read_photos(parse_photos(options.backgrounds, option="--backgrounds"))
     crops = make_crops(faces, archive.manifest.preprocess) if len(faces) else ()
     return _Trial(
         photos=(
@@ -187,28 +187,28 @@ def _read_split(options: ServedOptions, archive: Archive) -> FaceSet:
 
 def _on_photos(options: ServedOptions, archive: Archive, session: ScoringSession) -> _Trial:
     """Labelled photos; a face's own crop is cut by its labelled box."""
-    scenes = read_scenes(parse_scenes(options.data, option="--data"))
+    photos = read_photos(parse_photos(options.data, option="--data"))
     spec, limits, digest = archive.manifest.preprocess, DecodeLimits(), hashlib.sha256()
     crops = []
-    for scene in scenes:
-        data = scene.photo.path.read_bytes()
-        digest.update(data + scene.photo.labelled.tobytes() + scene.expressions.tobytes())
+    for photo in photos:
+        data = photo.path.read_bytes()
+        digest.update(data + photo.labelled.tobytes() + photo.expressions.tobytes())
         pixels = decode(data, limits).pixels
-        crops += [crop_or_none(pixels, _as_detection(box), spec) for box in scene.photo.labelled]
+        crops += [crop_or_none(pixels, _as_detection(box), spec) for box in photo.labelled]
     return _Trial(
-        photos=_labelled_photos(scenes),
-        labels=np.concatenate([scene.expressions for scene in scenes]) if scenes else np.zeros(0, np.int64),
+        photos=_labelled_photos(photos),
+        labels=np.concatenate([photo.expressions for photo in photos]) if photos else np.zeros(0, np.int64),
         cropped=score_crops(session, crops),
         data_sha256=digest.hexdigest(),
     )
 
 
-def _labelled_photos(scenes: Sequence[LabelledScene]) -> Iterator[LabelledPhoto]:
+def _labelled_photos(photos: Sequence[Photo]) -> Iterator[LabelledPhoto]:
     first = 0
-    for scene in scenes:
-        rows = first + np.arange(len(scene.expressions), dtype=np.int64)
+    for photo in photos:
+        rows = first + np.arange(len(photo.expressions), dtype=np.int64)
         first += len(rows)
-        yield LabelledPhoto(data=scene.photo.path.read_bytes(), boxes=scene.photo.labelled, rows=rows)
+        yield LabelledPhoto(data=photo.path.read_bytes(), boxes=photo.labelled, rows=rows)
 
 
 def _as_detection(box: NDArray[np.float32]) -> Detection:

@@ -31,8 +31,8 @@ def train(
     """Train by distillation on photos and composed scenes; resumable after any stop."""
     from dataclasses import replace
 
+    from ferserve.training.data.expw_scenes import parse_photos
     from ferserve.training.detector.crops import parse_sources
-    from ferserve.training.detector.evaluate import parse_photos
     from ferserve.training.detector.recipe import ferdet
     from ferserve.training.detector.run import DetectorEpoch
     from ferserve.training.detector.training import train_detector
@@ -58,7 +58,7 @@ def train(
 
         train_detector(
             recipe,
-            photos=parse_photos(photos),
+            photos=parse_photos(photos, option="--photos"),
             faces=parse_sources(faces),
             teacher_file=teacher,
             folder=out,
@@ -82,13 +82,17 @@ def export(
     ] = None,
 ) -> None:
     """Choose the threshold on the selection photos, write the ONNX file, and its card from the set-aside photos."""
+    from ferserve.training.data.expw_scenes import parse_photos
     from ferserve.training.detector.crops import parse_sources
-    from ferserve.training.detector.evaluate import parse_photos
     from ferserve.training.detector.shipping import ship
     from ferserve.training.detector.tables import tables
 
     shipped, report = ship(
-        run, photos=parse_photos(photos), teacher_file=teacher, faces=parse_sources(faces or []), folder=out
+        run,
+        photos=parse_photos(photos, option="--photos"),
+        teacher_file=teacher,
+        faces=parse_sources(faces or []),
+        folder=out,
     )
     console = Console(stderr=True)
     for table in tables(report):
@@ -110,14 +114,15 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Recall by face size, unmatched detections, landmark error and time, beside Haar and the teacher."""
+    from ferserve.training.data.expw_scenes import parse_photos
     from ferserve.training.detector.crops import parse_sources
-    from ferserve.training.detector.evaluate import evaluate_detector, parse_photos
+    from ferserve.training.detector.evaluate import evaluate_detector
     from ferserve.training.detector.recipe import ferdet
     from ferserve.training.detector.tables import tables
 
     report = evaluate_detector(
         name,
-        photos=parse_photos(photos),
+        photos=parse_photos(photos, option="--photos"),
         recipe=ferdet(),
         held_aside=held_aside,
         teacher_file=teacher,

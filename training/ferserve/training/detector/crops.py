@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ferserve.faces.types import Image, Landmarks
 from ferserve.training.data.errors import DataError
-from ferserve.training.detector.photos import read_image
+from ferserve.training.data.pictures import read_image
 from ferserve.training.detector.teacher import Teacher
 
 SOURCES: Final = ("lfw", "expw_crops", "muxspace")

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.faces.types import Detection, Image
-from ferserve.training.data.errors import DataError
+from ferserve.training.data.expw_scenes import Photo, read_photos
 from ferserve.training.detector.contenders import TEACHER, line_up
 from ferserve.training.detector.crops import collect, comes_from
 from ferserve.training.detector.labelling import label_photos
 from ferserve.training.detector.matching import Rates, box_rows, match, summarise
-from ferserve.training.detector.photos import Photo, read_photos
 from ferserve.training.detector.recipe import DetectorRecipe
 from ferserve.training.detector.scene import Scene
 from ferserve.training.detector.speed import measure_ms
@@ -69,18 +68,6 @@ class DetectorReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-
-def parse_photos(text: str) -> Path:
-    """Read `expw_scenes=DIR`.
-
-    Raises:
-        DataError: another form or name.
-    """
-    name, _, folder = text.partition("=")
-    if name != "expw_scenes" or not folder:
-        raise DataError(f"--photos: expected expw_scenes=DIR, got {text!r}")
-    return Path(folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

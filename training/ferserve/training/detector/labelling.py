@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ferserve.faces.detectors.decoding import Candidates
 from ferserve.faces.detectors.onnx import MAX_OVERLAP
 from ferserve.faces.types import Image
-from ferserve.training.detector.photos import Photo
+from ferserve.training.data.expw_scenes import Photo
 from ferserve.training.detector.teacher import Teacher
 
 FACE_SCORE = 0.6

@@ -13,10 +13,10 @@ from ferserve.faces.align import resize
 from ferserve.faces.detectors.decoding import Candidates, decode
 from ferserve.faces.detectors.onnx import MAX_OVERLAP
 from ferserve.faces.types import Detection, Image
+from ferserve.training.data.expw_scenes import Photo
 from ferserve.training.detector.export import OUTPUT_ORDER, YuNetShape
 from ferserve.training.detector.labelling import FACE_SCORE, HINT_SCORE
 from ferserve.training.detector.matching import Match, match, summarise
-from ferserve.training.detector.photos import Photo
 from ferserve.training.detector.run import Check
 from ferserve.training.detector.teacher import Teacher, pad_to_stride
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 import torch
 
+from ferserve.training.data.expw_scenes import read_photos
 from ferserve.training.detector.batches import SceneBatches
 from ferserve.training.detector.crops import collect, comes_from
 from ferserve.training.detector.labelling import label_photos
-from ferserve.training.detector.photos import PhotoSplit, read_photos, split_photos
+from ferserve.training.detector.photos import PhotoSplit, split_photos
 from ferserve.training.detector.recipe import DetectorRecipe
 from ferserve.training.detector.run import DetectorEpoch, DetectorRun
 from ferserve.training.detector.selection import Selection
