@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from ferserve.training.data.errors import DataError
+from ferserve.training.descent import DivergedError
 from ferserve.training.detector.batches import Batch, ahead
 from ferserve.training.detector.geometry import cell_grid, encode
 from ferserve.training.detector.recipe import View, ferdet
 from ferserve.training.detector.run import Check, DetectorRun, load_net
-from ferserve.training.engine import DivergedError
 
 SIDE = 64
 GRID = cell_grid(SIDE, SIDE)

@@ -8,7 +8,8 @@ import torch
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.data.splits import TrainingSplit
-from ferserve.training.engine import DivergedError, Run, rate_at
+from ferserve.training.descent import DivergedError, rate_at
+from ferserve.training.engine import Run
 from ferserve.training.finish import Calibration, calibrate_run, load_best
 from ferserve.training.recipe import Phase, Recipe
 from ferserve.training.recipes import RECIPES

@@ -1,7 +1,6 @@
 """The training loop, spelled out: fit on one split, select on another, keep everything needed to go on after a kill."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,20 +16,17 @@ from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
 from ferserve.training.crops import to_input
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.splits import TrainingSplit
+from ferserve.training.descent import check_finite, descend, parameter_groups
 from ferserve.training.evaluate import predict_logits
 from ferserve.training.finish import load_best
 from ferserve.training.models.mobilenet import MobileNetV1
 from ferserve.training.objective import FitLoss
 from ferserve.training.pretrained import load_faceres, refit_batch_norm
-from ferserve.training.recipe import Optimisation, Recipe
+from ferserve.training.recipe import Recipe
 from ferserve.training.teachers import Teacher
 
 REFIT_FACES = 2048
 """Faces that batch norm's statistics are taken from before training."""
-
-
-class DivergedError(RuntimeError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +56,6 @@ class Progress:
     epoch: int = 0
     best_accuracy: float = 0.0
     best_epoch: int = 0
-
-
-def rate_at(step: int, *, total_steps: int, warmup_steps: int, settings: Optimisation) -> float:
-    """Learning rate of a step: linear up to the peak, then half a cosine down to zero."""
-    if step < warmup_steps:
-        return settings.rate * (step + 1) / warmup_steps
-    share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return settings.rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
 class Run:
@@ -134,13 +122,10 @@ class Run:
         refit_batch_norm(self.net, (to_input(self.fit_crops[part], size_px=size_px) for part in torch.split(rows, 256)))
 
     def _optimizer(self) -> torch.optim.SGD:
-        """Norms and biases are not decayed: they have no scale to lose."""
-        parameters = [*self.net.parameters(), *self.loss.parameters()]
-        decayed = [p for p in parameters if p.ndim > 1]
-        plain = [p for p in parameters if p.ndim <= 1]
         settings = self.recipe.optimisation
+        parameters = [*self.net.parameters(), *self.loss.parameters()]
         return torch.optim.SGD(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            parameter_groups(parameters, weight_decay=settings.weight_decay),
             lr=settings.rate,
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
@@ -186,26 +171,18 @@ class Run:
             logits_NK, feat_ND = self.net(x_NCHW)
             loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, self.fit_labels[rows], self.fit_votes[rows])
         value = loss.item()
-        if not math.isfinite(value):
-            raise DivergedError(f"loss is {value} at step {step}; the last checkpoint is {self.last}")
-        self._descend(loss, step)
-        return value
-
-    def _descend(self, loss: Tensor, step: int) -> None:
-        settings = self.recipe.optimisation
-        rate = rate_at(
-            step,
-            total_steps=self.recipe.epochs * self.steps_per_epoch,
-            warmup_steps=round(settings.warmup_epochs * self.steps_per_epoch),
-            settings=settings,
+        check_finite(value, step=step, checkpoint=self.last)
+        descend(
+            loss,
+            self.net,
+            self.optimizer,
+            self.average,
+            step=step,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.recipe.epochs,
+            settings=self.recipe.optimisation,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip_norm)
-        self.optimizer.step()
-        self.average.update(self.net)
+        return value
 
     def _finish_epoch(self, loss: float, started: float) -> EpochRow:
         size_px = self.recipe.input_size_px(self.progress.epoch)

@@ -15,7 +15,8 @@ from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.training.data.errors import DataError
 
 
-def _check(condition: bool, name: str, expected: str, value: object) -> None:  # noqa: FBT001 -- reads as a sentence
+def check_setting(condition: bool, name: str, expected: str, value: object) -> None:  # noqa: FBT001 -- reads as a sentence
+    """Raise ValueError that names the setting, what was expected and what came, unless the condition holds."""
     if not condition:
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
@@ -33,8 +34,8 @@ class Phase:
     input_size_px: int
 
     def __post_init__(self) -> None:
-        _check(self.epochs > 0, "epochs", "more than 0", self.epochs)
-        _check(32 <= self.input_size_px <= 512, "input_size_px", "32 to 512", self.input_size_px)
+        check_setting(self.epochs > 0, "epochs", "more than 0", self.epochs)
+        check_setting(32 <= self.input_size_px <= 512, "input_size_px", "32 to 512", self.input_size_px)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,12 @@ class Optimisation:
     ema_decay: float
 
     def __post_init__(self) -> None:
-        _check(self.rate > 0, "rate", "more than 0", self.rate)
-        _check(0 <= self.momentum < 1, "momentum", "0 to 1", self.momentum)
-        _check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
-        _check(self.warmup_epochs >= 0, "warmup_epochs", "0 or more", self.warmup_epochs)
-        _check(self.clip_norm > 0, "clip_norm", "more than 0", self.clip_norm)
-        _check(0 <= self.ema_decay < 1, "ema_decay", "0 to 1", self.ema_decay)
+        check_setting(self.rate > 0, "rate", "more than 0", self.rate)
+        check_setting(0 <= self.momentum < 1, "momentum", "0 to 1", self.momentum)
+        check_setting(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        check_setting(self.warmup_epochs >= 0, "warmup_epochs", "0 or more", self.warmup_epochs)
+        check_setting(self.clip_norm > 0, "clip_norm", "more than 0", self.clip_norm)
+        check_setting(0 <= self.ema_decay < 1, "ema_decay", "0 to 1", self.ema_decay)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +88,9 @@ class Objective:
 
     def __post_init__(self) -> None:
         for name in ("vote_weight", "teacher_weight", "smoothing", "center_rate"):
-            _check(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+            check_setting(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
         for name in ("vote_head_weight", "center_weight"):
-            _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+            check_setting(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
 
     @property
     def uses_votes(self) -> bool:
@@ -122,15 +123,29 @@ class Augmentation:
     erase_max_area: float
 
     def __post_init__(self) -> None:
-        _check(0 < self.min_area <= 1, "min_area", "more than 0, at most 1", self.min_area)
-        _check(1 <= self.max_zoom_out <= 2, "max_zoom_out", "1 to 2", self.max_zoom_out)
-        _check(0 <= self.max_rotation_deg <= 90, "max_rotation_deg", "0 to 90", self.max_rotation_deg)
+        check_setting(0 < self.min_area <= 1, "min_area", "more than 0, at most 1", self.min_area)
+        check_setting(1 <= self.max_zoom_out <= 2, "max_zoom_out", "1 to 2", self.max_zoom_out)
+        check_setting(0 <= self.max_rotation_deg <= 90, "max_rotation_deg", "0 to 90", self.max_rotation_deg)
         for name in ("max_shift", "contrast", "brightness", "erase_probability", "erase_max_area"):
-            _check(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+            check_setting(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class HashedSettings:
+    """Settings that a run is reproduced from, and by whose hash its files are known."""
+
+    def to_json(self) -> str:
+        """All settings, keys sorted."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all settings, 64 hex digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(HashedSettings):
     """One training run, reproducible from this and the data.
 
     Attributes:
@@ -162,10 +177,10 @@ class Recipe:
     precision: Literal["fp32", "bf16"]
 
     def __post_init__(self) -> None:
-        _check(bool(self.phases), "phases", "at least one", self.phases)
-        _check(self.batch_size > 1, "batch_size", "2 or more", self.batch_size)
-        _check(self.patience_epochs > 0, "patience_epochs", "more than 0", self.patience_epochs)
-        _check(0 < self.validation_share < 0.5, "validation_share", "0 to 0.5", self.validation_share)
+        check_setting(bool(self.phases), "phases", "at least one", self.phases)
+        check_setting(self.batch_size > 1, "batch_size", "2 or more", self.batch_size)
+        check_setting(self.patience_epochs > 0, "patience_epochs", "more than 0", self.patience_epochs)
+        check_setting(0 < self.validation_share < 0.5, "validation_share", "0 to 0.5", self.validation_share)
 
     def check_same_split(self, other: "Recipe", where: str) -> None:
         """Hold that neither recipe fits on the faces that the other is selected by.
@@ -200,10 +215,6 @@ class Recipe:
         """Input size of the last phase: what the archive's graph enlarges crops to."""
         return self.phases[-1].input_size_px
 
-    def to_json(self) -> str:
-        """All settings, keys sorted."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
-
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read what `to_json` wrote.
@@ -217,8 +228,3 @@ class Recipe:
             return TypeAdapter(cls).validate_json(path.read_bytes())
         except ValidationError as error:
             raise DataError(f"{path} is no recipe: {error}") from error
-
-    @property
-    def sha256(self) -> str:
-        """Hash of all settings, 64 hex digits."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()

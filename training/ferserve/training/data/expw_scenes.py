@@ -2,7 +2,7 @@
 
 A line of `label.lst` reads `name face_id top left right bottom confidence expression` (Zhang et al. 2018, From Facial
 Expression Recognition to Interpersonal Relation Prediction). Expressions are numbered as ours: 0 angry, 1 disgust,
-2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; they are one annotator's, and noisy. Not every face of a photo is labelled.
+2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; they are one annotator's, and noisy. Not every face is labelled.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """What a detector's run is made of: one frozen `DetectorRecipe`, complete, with no hidden default outside it."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,14 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ferserve.faces.detectors.decoding import PAD_TO_PX
 from ferserve.training.data.errors import DataError
-from ferserve.training.recipe import Optimisation
+from ferserve.training.recipe import HashedSettings, Optimisation, check_setting
 
 RECIPE_FILE = "recipe.json"
-
-
-def _check(condition: bool, name: str, expected: str, value: object) -> None:  # noqa: FBT001 -- reads as a sentence
-    if not condition:
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +27,8 @@ class View:
 
     def __post_init__(self) -> None:
         whole = self.size_px > 0 and self.size_px % PAD_TO_PX == 0
-        _check(whole, "size_px", f"a positive multiple of {PAD_TO_PX}", self.size_px)
-        _check(self.pictures > 0, "pictures", "more than 0", self.pictures)
+        check_setting(whole, "size_px", f"a positive multiple of {PAD_TO_PX}", self.size_px)
+        check_setting(self.pictures > 0, "pictures", "more than 0", self.pictures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +60,15 @@ class SceneSettings:
 
     def __post_init__(self) -> None:
         for name in ("photo_share", "empty_share", "damage_share", "occlusion_share"):
-            _check(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+            check_setting(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
         both = self.photo_share + self.empty_share
-        _check(both <= 1, "photo_share + empty_share", "at most 1", both)
-        _check(self.min_face_px >= 4, "min_face_px", "4 or more", self.min_face_px)
-        _check(self.min_exact_px >= self.min_face_px, "min_exact_px", "min_face_px or more", self.min_exact_px)
-        _check(0 < self.max_face_share <= 1, "max_face_share", "more than 0, at most 1", self.max_face_share)
-        _check(self.max_faces > 0, "max_faces", "more than 0", self.max_faces)
-        _check(0 <= self.max_rotation_deg <= 180, "max_rotation_deg", "0 to 180", self.max_rotation_deg)
-        _check(self.faces_per_source > 0, "faces_per_source", "more than 0", self.faces_per_source)
+        check_setting(both <= 1, "photo_share + empty_share", "at most 1", both)
+        check_setting(self.min_face_px >= 4, "min_face_px", "4 or more", self.min_face_px)
+        check_setting(self.min_exact_px >= self.min_face_px, "min_exact_px", "min_face_px or more", self.min_exact_px)
+        check_setting(0 < self.max_face_share <= 1, "max_face_share", "more than 0, at most 1", self.max_face_share)
+        check_setting(self.max_faces > 0, "max_faces", "more than 0", self.max_faces)
+        check_setting(0 <= self.max_rotation_deg <= 180, "max_rotation_deg", "0 to 180", self.max_rotation_deg)
+        check_setting(self.faces_per_source > 0, "faces_per_source", "more than 0", self.faces_per_source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +92,13 @@ class DetectionObjective:
 
     def __post_init__(self) -> None:
         for name in ("focal_gamma", "box_weight", "landmark_weight"):
-            _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+            check_setting(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in ("min_target", "missed_below", "exact_score"):
-            _check(0 < getattr(self, name) <= 1, name, "more than 0, at most 1", getattr(self, name))
+            check_setting(0 < getattr(self, name) <= 1, name, "more than 0, at most 1", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectorRecipe:
+class DetectorRecipe(HashedSettings):
     """One run of the detector, reproducible from this, the data and the teacher.
 
     Attributes:
@@ -132,9 +125,9 @@ class DetectorRecipe:
     precision: Literal["fp32", "bf16"]
 
     def __post_init__(self) -> None:
-        _check(bool(self.views), "views", "at least one", self.views)
+        check_setting(bool(self.views), "views", "at least one", self.views)
         for name in ("steps_per_epoch", "epochs", "aside_photos", "selection_photos"):
-            _check(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
+            check_setting(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
 
     @property
     def total_steps(self) -> int:
@@ -144,10 +137,6 @@ class DetectorRecipe:
     def view(self, step: int) -> View:
         """The batch of a step, counted from 0 over the whole run."""
         return self.views[step % len(self.views)]
-
-    def to_json(self) -> str:
-        """All settings, keys sorted."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -163,11 +152,6 @@ class DetectorRecipe:
             return TypeAdapter(cls).validate_json(path.read_bytes())
         except ValidationError as error:
             raise DataError(f"{path}: expected a detector's recipe: {error}") from error
-
-    @property
-    def sha256(self) -> str:
-        """Hash of all settings, 64 hex digits."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 def ferdet() -> DetectorRecipe:

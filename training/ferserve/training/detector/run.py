@@ -1,7 +1,6 @@
 """The detector's training loop: batches in, an averaged net out, everything needed to go on after a kill kept."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ferserve.training.average import WeightAverage
 from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
 from ferserve.training.data.errors import DataError
+from ferserve.training.descent import check_finite, descend, parameter_groups
 from ferserve.training.detector.batches import Batch, BatchSource, ahead
 from ferserve.training.detector.recipe import RECIPE_FILE, DetectorRecipe
-from ferserve.training.engine import DivergedError, rate_at
 from ferserve.training.losses.detection import DetectionLosses, detection_losses
 from ferserve.training.models.detector import FaceNet
 
@@ -94,13 +93,9 @@ class DetectorRun:
             (folder / RECIPE_FILE).write_text(recipe.to_json() + "\n")
 
     def _optimizer(self) -> torch.optim.AdamW:
-        """Norms and biases are not decayed: they have no scale to lose."""
         settings = self.recipe.optimisation
-        parameters = list(self.net.parameters())
-        decayed = [p for p in parameters if p.ndim > 1]
-        plain = [p for p in parameters if p.ndim <= 1]
         return torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            parameter_groups(self.net.parameters(), weight_decay=settings.weight_decay),
             lr=settings.rate,
             betas=(settings.momentum, 0.999),
         )
@@ -138,26 +133,18 @@ class DetectorRun:
             maps_NAK = torch.cat(self.net(x_NCHW), dim=1)
         targets_NAK, grid_A3 = batch.targets.to(self.device), batch.grid.to(self.device)
         losses = detection_losses(maps_NAK, targets_NAK, grid_A3, self.recipe.objective)
-        if not math.isfinite(losses.total.item()):
-            raise DivergedError(f"loss is {losses.total.item()} at step {step}; the last checkpoint is {self.last}")
-        self._descend(losses.total, step)
-        return losses
-
-    def _descend(self, loss: Tensor, step: int) -> None:
-        settings = self.recipe.optimisation
-        rate = rate_at(
-            step,
-            total_steps=self.recipe.total_steps,
-            warmup_steps=round(settings.warmup_epochs * self.recipe.steps_per_epoch),
-            settings=settings,
+        check_finite(losses.total.item(), step=step, checkpoint=self.last)
+        descend(
+            losses.total,
+            self.net,
+            self.optimizer,
+            self.average,
+            step=step,
+            steps_per_epoch=self.recipe.steps_per_epoch,
+            epochs=self.recipe.epochs,
+            settings=self.recipe.optimisation,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip_norm)
-        self.optimizer.step()
-        self.average.update(self.net)
+        return losses
 
     def _finish_epoch(self, losses: list[float], started: float) -> DetectorEpoch:
         self.epoch += 1
