@@ -77,33 +77,16 @@ def precision_lines(int8: Int8Graph | LeftOut, measured: Measurement) -> list[st
     ]
 
 
-def render_card(
-    recipe: Recipe,
-    calibration: Calibration,
-    measured: Measurement,
-    int8: Int8Graph | LeftOut,
-    data: Sequence[DataSource],
-) -> str:
-    """Write the card from the figures themselves."""
+def _figure_lines(measured: Measurement) -> list[str]:
+    """The tables of accuracy and of recall by class."""
     report, clean = measured.report, measured.without_duplicates
-    lines = [
-        f"# {recipe.name} {recipe.version}",
-        "",
-        f"{recipe.architecture}, after {recipe.paper}.",
-        _input_line(recipe),
-        "",
-        "## Figures",
-        "",
-        "FER-2013 PublicTest, scored once by this archive's ONNX graph, one view a face; 95 % Wilson intervals.",
-        "",
-        "| | whole PublicTest | without pictures that stand in Training too |",
-        "|---|---|---|",
-    ]
     rows = [report] if clean is None else [report, clean]
     accuracy = " | ".join(
         f"{_percent(r.accuracy.value)} ({_percent(r.accuracy.low)} to {_percent(r.accuracy.high)})" for r in rows
     )
-    lines += [
+    return [
+        "| | whole PublicTest | without pictures that stand in Training too |",
+        "|---|---|---|",
         f"| faces | {' | '.join(str(r.faces) for r in rows)} |",
         f"| accuracy | {accuracy} |",
         f"| macro F1 | {' | '.join(f'{r.macro_f1:.4f}' for r in rows)} |",
@@ -118,6 +101,28 @@ def render_card(
             f"| {label} | {_percent(interval.value)} ({_percent(interval.low)} to {_percent(interval.high)}) |"
             for label, interval in report.per_class.items()
         ),
+    ]
+
+
+def render_card(
+    recipe: Recipe,
+    calibration: Calibration,
+    measured: Measurement,
+    int8: Int8Graph | LeftOut,
+    data: Sequence[DataSource],
+) -> str:
+    """Write the card from the figures themselves."""
+    lines = [
+        f"# {recipe.name} {recipe.version}",
+        "",
+        f"{recipe.architecture}, after {recipe.paper}.",
+        _input_line(recipe),
+        "",
+        "## Figures",
+        "",
+        "FER-2013 PublicTest, scored once by this archive's ONNX graph, one view a face; 95 % Wilson intervals.",
+        "",
+        *_figure_lines(measured),
         "",
         "## Precisions",
         "",
