@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from ferserve.faces.detectors.decoding import OUTPUTS, PAD_TO_PX
 from ferserve.faces.detectors.onnx import MIN_SCORE_KEY
 from ferserve.training.export import quiet_exporter
-from ferserve.training.models.detector import FaceNet
+from ferserve.training.models.detector import YuNet
 
 MAX_SIDE_CELLS: Final = 640
 """Longest side that the graph promises to take, in cells of the coarsest stride: 20,480 pixels."""
 
 
 class YuNetShape(nn.Module):
-    """A `FaceNet`'s maps as YuNet names them.
+    """A `YuNet`'s maps as YuNet names them.
 
     Our net has one score: it is given as both cls and obj, whose geometric mean is then the score itself.
     """
@@ -40,7 +40,7 @@ class YuNetShape(nn.Module):
         )
 
 
-def export_detector(net: FaceNet, *, min_score: float) -> bytes:
+def export_detector(net: YuNet, *, min_score: float) -> bytes:
     """Fold the norms of a copy and write it, height and width free.
 
     Args:
