@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, Reason
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image, Quality, QualityIssue, ScoredFace
@@ -218,7 +219,7 @@ async def grpc_gateway(start_grpc) -> GrpcGateway:
     return await start_grpc()
 
 
-class HeldDetector:
+class HeldDetector(Detector):
     """Finds one face in everything, and holds every thread that asks until it is let go."""
 
     name = "held"

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image
@@ -97,7 +98,7 @@ class TimedExecutor(Executor):
         return done
 
 
-class OneFaceDetector:
+class OneFaceDetector(Detector):
     name = "one face"
 
     def default_size_px(self, height_px: int, width_px: int) -> int:  # noqa: ARG002 - as every detector

@@ -1,7 +1,6 @@
 import asyncio
-import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError, InvalidRequestError, Reason
 from ferserve.faces.labels import Expression
 from ferserve.faces.preprocess import PreprocessSpec
@@ -17,18 +17,15 @@ from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import MAX_DEADLINE_S, Analyzer, AnalyzerConfig
 from ferserve.serving.batcher import Batcher
 from ferserve.serving.errors import (
-    CallCancelledError,
     DeadlineError,
     ModelNotFoundError,
     NotReadyError,
     OverloadedError,
     WorkerFailedError,
 )
-from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
-from ferserve.serving.preparation import Caller, PreparationStage, Preparer
 from ferserve.serving.requests import (
     AnalyzeOptions,
     FaceClassification,
@@ -63,7 +60,7 @@ def face(x: float, *, score: float = 0.9) -> Callable[[Image], Detection]:
     return find
 
 
-class ScriptedDetector:
+class ScriptedDetector(Detector):
     """Finds the faces it is told to, and can hold its callers' threads."""
 
     name = "scripted"
@@ -599,69 +596,3 @@ async def test_the_default_must_be_loaded(house: House):
 def test_a_setting_out_of_range_is_named_with_its_value(field: str):
     with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
         AnalyzerConfig(**{field: 0})
-
-
-async def test_a_thread_learns_that_its_caller_left(make: Callable[..., House]):
-    house = make()
-    stage = PreparationStage(
-        house.executor,
-        slots=1,
-        bulk_share=0.05,
-        memory=MemoryBudget(1, bulk_share=0.05, clock=asyncio.get_running_loop().time),
-        observer=house.metrics.preparation(),
-        clock=asyncio.get_running_loop().time,
-    )
-    begun, go_on, learnt = threading.Event(), threading.Event(), threading.Event()
-
-    def work(caller: Caller) -> None:
-        begun.set()
-        assert go_on.wait(30)
-        if caller.has_left:
-            learnt.set()
-
-    call = asyncio.create_task(stage.run(work, flow="a", priority=Priority.INTERACTIVE, deadline_s=1e9))
-    assert await asyncio.to_thread(begun.wait, 30)
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    go_on.set()
-    assert await asyncio.to_thread(learnt.wait, 30)
-    await stage.close()
-
-
-class TestPreparer:
-    """What a thread does between its checks; the clock ticks once a reading."""
-
-    @pytest.fixture
-    def detector(self) -> ScriptedDetector:
-        return ScriptedDetector()
-
-    @pytest.fixture
-    def preparer(self, detector: ScriptedDetector) -> Preparer:
-        ticks: Iterator[int] = itertools.count()
-        return Preparer(detector, DecodeLimits(), lambda: float(next(ticks)), max_decode_bytes=2**27)
-
-    def test_a_photo_in_time_has_all_its_stages(self, preparer: Preparer):
-        photo = preparer.photo(picture(), AnalyzeOptions(), SPEC, Caller(deadline_s=100.0))
-        assert (photo.found, photo.skipped, len(photo.faces)) == (2, 0, 2)
-        assert (photo.decode_s, photo.detect_s, photo.preprocess_s) == (1.0, 1.0, 1.0)
-
-    @pytest.mark.parametrize(("deadline_s", "detections"), [(0.0, 0), (1.0, 0), (2.0, 1)])
-    def test_the_deadline_is_looked_at_before_each_costly_part(
-        self, preparer: Preparer, detector: ScriptedDetector, deadline_s: float, detections: int
-    ):
-        with pytest.raises(DeadlineError):
-            preparer.photo(picture(), AnalyzeOptions(), SPEC, Caller(deadline_s=deadline_s))
-        assert len(detector.seen) == detections
-
-    def test_the_deadline_is_looked_at_before_each_crop(self, preparer: Preparer):
-        with pytest.raises(DeadlineError):
-            preparer.crops([picture()] * 10, SPEC, Caller(deadline_s=5.0))
-
-    def test_nothing_is_done_for_a_caller_who_left(self, preparer: Preparer, detector: ScriptedDetector):
-        caller = Caller(deadline_s=100.0, has_left=True)
-        with pytest.raises(CallCancelledError):
-            preparer.photo(picture(), AnalyzeOptions(), SPEC, caller)
-        with pytest.raises(CallCancelledError):
-            preparer.crops([picture()], SPEC, caller)
-        assert detector.seen == []

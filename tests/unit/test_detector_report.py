@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ferserve.faces.detectors import Detector
 from ferserve.faces.types import Box, Detection
 from ferserve.training.detector.card import ShippedDetector, render_detector_card
 from ferserve.training.detector.contenders import Contender, line_up
@@ -17,7 +18,7 @@ from ferserve.training.detector.tables import tables
 from ferserve.training.detector.trials import CROWD_FACES, Crowds, crops_with_face, make_crowds, try_crowds
 
 
-class FixedDetector:
+class FixedDetector(Detector):
     """Says the same of every picture, and how it was asked."""
 
     name = "fixed"

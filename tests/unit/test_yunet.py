@@ -13,7 +13,7 @@ from ferserve.faces.detectors.onnx import OnnxDetector
 from ferserve.training.data.errors import DataError
 from ferserve.training.detector.export import OUTPUT_ORDER, YuNetShape, export_detector
 from ferserve.training.detector.start import start_from
-from ferserve.training.models.detector import PRIOR, YuNet
+from ferserve.training.models.detector import PRIOR, YuNet, with_one_score
 
 UNITS = ((16, 16), (16, 16), (16, 32), (32, 32), (32, 64), *((64, 64),) * 9)
 """Inputs and outputs of the published net's units, the pyramid's three among them, in the graph's order."""
@@ -72,7 +72,7 @@ def published_answer(weights, picture):
         levels.insert(0, unit(feature + F.interpolate(levels[0], scale_factor=2)))
     heads = [[unit(level, relu=False).flatten(2).transpose(1, 2) for level in levels] for _ in HEADS]
     cls, box, obj, points = heads
-    return [torch.cat(((c + o) / 2, b, p), dim=-1) for c, o, b, p in zip(cls, obj, box, points, strict=True)]
+    return [torch.cat(numbers, dim=-1) for numbers in zip(cls, obj, box, points, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,9 @@ def test_a_fresh_net_says_that_nothing_is_a_face():
     torch.manual_seed(0)
     with torch.inference_mode():
         maps = YuNet().eval()(torch.rand(2, 3, 64, 96) * 255)
-    assert [tuple(level.shape) for level in maps] == [(2, 96, 15), (2, 24, 15), (2, 6, 15)]
-    assert torch.sigmoid(maps[0][..., 0]).mean().item() == pytest.approx(PRIOR, rel=0.5)
+    assert [tuple(level.shape) for level in maps] == [(2, 96, 16), (2, 24, 16), (2, 6, 16)]
+    score = with_one_score(maps[0])[..., 0]
+    assert torch.sigmoid(score).mean().item() == pytest.approx(PRIOR, rel=0.5)
 
 
 def test_from_published_weights_it_answers_as_the_published_net(net, weights):
@@ -109,6 +110,16 @@ def test_from_published_weights_it_answers_as_the_published_net(net, weights):
     with torch.inference_mode():
         for ours, theirs in zip(net(picture), published_answer(weights, picture), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_one_score_is_the_geometric_mean_of_two_probabilities():
+    maps = torch.randn(1, 7, 16, generator=torch.Generator().manual_seed(2)) * 4
+    maps[0, 0, :2] = 60.0
+    cls, obj = torch.sigmoid(maps[..., 0]), torch.sigmoid(maps[..., 1])
+    joined = with_one_score(maps)
+    torch.testing.assert_close(torch.sigmoid(joined[..., 0]), (cls * obj).sqrt())
+    assert torch.isfinite(joined).all()
+    assert torch.equal(joined[..., 1:], maps[..., 2:])
 
 
 def test_a_file_of_other_convolutions_is_refused(weights, tmp_path):

@@ -25,7 +25,8 @@ from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.health import Health
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
-from ferserve.serving.preparation import Caller, PreparationStage, Preparer
+from ferserve.serving.preparation import PreparationStage
+from ferserve.serving.preparer import Caller, Preparer, Steps
 from ferserve.serving.requests import (
     AnalyzeOptions,
     FaceClassification,
@@ -314,7 +315,7 @@ class Analyzer:
         scored_s = model.batcher.expected_s(faces, flow=call.flow, priority=call.priority)
         return Forecast(needed_s=prepared_s + scored_s, left_s=call.deadline_s - self._clock())
 
-    async def _prepared(self, work: Callable[[Caller], ResultT], call: "_Call") -> Outcome[ResultT]:
+    async def _prepared(self, work: Callable[[Caller], Steps[ResultT]], call: "_Call") -> Outcome[ResultT]:
         return await self._stage.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
 
     def _submitted(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.types import ScoredFace, Scores
 from ferserve.serving.batcher import FaceOutcome
-from ferserve.serving.preparation import PreparedCrops, PreparedPhoto
+from ferserve.serving.preparer import PreparedCrops, PreparedPhoto
 from ferserve.serving.requests import (
     FaceClassification,
     FacesClassification,

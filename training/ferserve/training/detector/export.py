@@ -19,10 +19,7 @@ MAX_SIDE_CELLS: Final = 640
 
 
 class YuNetShape(nn.Module):
-    """A `YuNet`'s maps as YuNet names them.
-
-    Our net has one score: it is given as both cls and obj, whose geometric mean is then the score itself.
-    """
+    """A `YuNet`'s maps as the published file names them."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -31,12 +28,11 @@ class YuNetShape(nn.Module):
     def forward(self, x_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Twelve tensors in the order of `OUTPUTS` by kind: cls, obj, bbox, kps, each at strides 8, 16, 32."""
         maps = self.net(x_NCHW)
-        scores = [torch.sigmoid(level[..., :1]) for level in maps]
         return (
-            *scores,
-            *(score.clone() for score in scores),
-            *(level[..., 1:5] for level in maps),
-            *(level[..., 5:] for level in maps),
+            *(torch.sigmoid(level[..., :1]) for level in maps),
+            *(torch.sigmoid(level[..., 1:2]) for level in maps),
+            *(level[..., 2:6] for level in maps),
+            *(level[..., 6:] for level in maps),
         )
 
 

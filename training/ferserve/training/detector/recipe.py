@@ -168,17 +168,17 @@ def ferdet() -> DetectorRecipe:
             View(size_px=320, pictures=32),
             View(size_px=640, pictures=8),
         ),
-        steps_per_epoch=250,
-        epochs=8,
+        steps_per_epoch=200,
+        epochs=5,
         aside_photos=60,
         selection_photos=40,
         optimisation=Optimisation(
-            rate=2e-4, momentum=0.9, weight_decay=1e-4, warmup_epochs=0.5, clip_norm=10.0, ema_decay=0.998
+            rate=5e-5, momentum=0.9, weight_decay=1e-4, warmup_epochs=0.5, clip_norm=10.0, ema_decay=0.998
         ),
         objective=DetectionObjective(
             focal_gamma=1.5,
             box_weight=2.0,
-            landmark_weight=10.0,
+            landmark_weight=20.0,
             min_target=0.1,
             missed_below=0.5,
             exact_score=0.85,

@@ -17,7 +17,7 @@ from ferserve.training.descent import check_finite, descend, parameter_groups
 from ferserve.training.detector.batches import Batch, BatchSource, ahead
 from ferserve.training.detector.recipe import RECIPE_FILE, DetectorRecipe
 from ferserve.training.losses.detection import DetectionLosses, detection_losses
-from ferserve.training.models.detector import YuNet
+from ferserve.training.models.detector import YuNet, with_one_score
 
 CHECKPOINT_FILE = "last.pt"
 HISTORY_FILE = "history.jsonl"
@@ -134,9 +134,9 @@ class DetectorRun:
     def _step(self, batch: Batch, step: int) -> DetectionLosses:
         x_NCHW = batch.pictures.to(self.device).float().contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            maps_NAK = torch.cat(self.net(x_NCHW), dim=1)
+            maps_NAM = torch.cat(self.net(x_NCHW), dim=1)
         targets_NAK, grid_A3 = batch.targets.to(self.device), batch.grid.to(self.device)
-        losses = detection_losses(maps_NAK, targets_NAK, grid_A3, self.recipe.objective)
+        losses = detection_losses(with_one_score(maps_NAM), targets_NAK, grid_A3, self.recipe.objective)
         check_finite(losses.total.item(), step=step, checkpoint=self.last)
         descend(
             losses.total,

@@ -3,14 +3,14 @@
 A stem of stride 2, separable units (a 1x1 convolution, then a 3x3 depthwise one) with halvings between them, a pyramid
 of three levels added from the coarsest down, and a head a level.
 
-Deviations from the paper's file, which change no answer at the start (see `detector.start`):
+Deviations from the paper's file, which change no answer (see `detector.start`):
 
 - The paper has four heads a level, for cls, obj, box and landmarks; here they are one of sixteen channels, which is one
   vector register wide and saves nine pairs of convolutions.
 - There are no norms: the published file has them folded into its convolutions, and training goes on from there.
-- One score: the mean of the two logits. The paper's is the geometric mean of the two probabilities.
 
-Shapes: N pictures, H and W pixels (multiples of 32), A cells, K = 15 numbers a cell (see `detector.geometry`).
+Shapes: N pictures, H and W pixels (multiples of 32), A cells, M = 16 numbers of the net a cell: logits of cls and obj,
+box, landmarks; K = 15 as in `detector.geometry`, with one score.
 """
 
 import math
@@ -34,6 +34,8 @@ SCORES: Final = 2
 INPUT_SCALE: Final = 1 / 64
 """Pixels 0 to 255 are brought to about one before the stem, so that its weights are of the others' size and one rate
 fits all; at export the factor goes into the weights."""
+MAX_LOG_P: Final = -1e-6
+"""A probability of one has no logit."""
 PRIOR: Final = 0.01
 """Score of every cell at a random start (Lin et al. 2017, Focal Loss)."""
 
@@ -79,7 +81,7 @@ class YuNet(nn.Module):
         self.input_scale = 1.0
 
     def forward(self, x_NCHW: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) to the maps of strides 8, 16 and 32, each (N, A, K), cells row by row, the score as a logit."""
+        """(N, 3, H, W) to the maps of strides 8, 16 and 32, each (N, A, M), cells row by row."""
         if self.input_scale != 1.0:
             x_NCHW = x_NCHW * self.input_scale
         x_NCHW = F.relu(self.stem(x_NCHW))
@@ -93,7 +95,12 @@ class YuNet(nn.Module):
         for feature, lateral, head in reversed(list(levels)):
             level = feature if above is None else feature + F.interpolate(above, scale_factor=2.0)
             above = lateral(level)
-            cells_NAK = head(above).permute(0, 2, 3, 1).flatten(1, 2)
-            score_NA1 = cells_NAK[..., :SCORES].mean(dim=-1, keepdim=True)
-            maps.insert(0, torch.cat((score_NA1, cells_NAK[..., SCORES:]), dim=-1))
+            maps.insert(0, head(above).permute(0, 2, 3, 1).flatten(1, 2))
         return maps
+
+
+def with_one_score(maps_NAM: Tensor) -> Tensor:
+    """Maps (N, A, K) whose score is the logit of the geometric mean of the two probabilities, float32."""
+    maps_NAM = maps_NAM.float()
+    log_p = F.logsigmoid(maps_NAM[..., :SCORES]).mean(dim=-1, keepdim=True).clamp(max=MAX_LOG_P)
+    return torch.cat((log_p - torch.log(-torch.expm1(log_p)), maps_NAM[..., SCORES:]), dim=-1)
