@@ -1,4 +1,4 @@
-"""CelebA's attributes (Liu et al. 2015): the twelve of its forty that Zhou et al. (S3, their Table 2) call expressive.
+"""CelebA's attributes (Liu et al. 2015): the twelve of its forty that Lin et al. 2020 (S3, Table 2) call expressive.
 
 `Anno/list_attr_celeba.txt` holds the number of pictures, forty names, and a row `000001.jpg -1 1 ...` a picture;
 `Img/img_align_celeba/` the aligned pictures of 178 x 218; `Eval/list_eval_partition.txt` 0 train, 1 validation, 2
