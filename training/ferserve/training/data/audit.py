@@ -1,8 +1,10 @@
 """The overlap audit: what any two sets or splits share, as a result file, so that a training set can be checked."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -129,6 +131,30 @@ def audit_sources(
     return Audit(
         audits=tuple(_audit(one, other, find_overlap(one.prints, other.prints)) for one, other in combinations(read, 2))
     )
+
+
+def shared_pictures(path: Path, name: str, usage: str, count: int) -> NDArray[np.bool_]:
+    """Which pictures of a split an audit's file names on its first side, exact and similar ones, shape (N,).
+
+    Args:
+        name: of the side, as `fer2013.public`.
+        usage: what its pictures' names begin with; the number in the split follows.
+        count: N.
+    Raises:
+        DataError: no such file, no audit of that side with its pairs, or of another number of pictures.
+    """
+    try:
+        audits = json.loads(path.read_text())["audits"]
+        [audit] = [audit for audit in audits if audit["first"]["name"] == name]
+        named = {pair["first"] for pair in [*audit["exact_pairs"], *audit["near_pairs"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: expected an audit of {name} against what was trained on, with its pairs; `ferserve data audit "
+            f"{name}=DIR fer2013.train=DIR --pairs --out {path.name}` writes one"
+        ) from error
+    if audit["first"]["pictures"] != count:
+        raise DataError(f"{path}: expected an audit of {count} pictures of {name}, got {audit['first']['pictures']}")
+    return np.asarray([f"{usage} {number}" in named for number in range(count)], np.bool_)
 
 
 def _audit(first: _Read, second: _Read, overlap: Overlap) -> PairAudit:

@@ -33,6 +33,7 @@ DESCRIPTION: Final = Description(
     classes=EXPRESSIVE,
     subjects="Anno/identity_CelebA.txt, where it is there",
     may_ship=False,
+    cropped=False,
 )
 
 

@@ -35,6 +35,7 @@ DESCRIPTION: Final = Description(
     classes=CLASSES,
     subjects="first folder, first four characters of a file's name",
     may_ship=False,
+    cropped=False,
 )
 
 

@@ -92,8 +92,9 @@ def _balanced(
     """Deal people out, most pictures first, each to the group that it brings nearest to its share of the classes."""
     names = sorted(set(people))
     person_N = np.asarray([names.index(name) for name in people])
-    counts_PK = np.zeros((len(names), int(labels.max()) + 1))
+    counts_PK = np.zeros((len(names), int(labels.max()) + 2))
     np.add.at(counts_PK, (person_N, labels), 1)
+    counts_PK[:, -1] = counts_PK.sum(axis=1)  # the size of a group counts as one class more
     wanted_GK = shares_G[:, None] * counts_PK.sum(axis=0)
     held_GK = np.zeros_like(wanted_GK)
     group_P = np.zeros(len(names), np.int64)

@@ -31,6 +31,7 @@ DESCRIPTION: Final = Description(
     classes=LABELS,
     subjects="first two letters of a file's name",
     may_ship=False,
+    cropped=False,
 )
 
 

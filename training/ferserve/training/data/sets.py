@@ -38,6 +38,7 @@ class Description:
         layout: the owner's layout in one line; errors quote it.
         marker: a glob below the folder that a folder in this layout matches.
         classes: the labels it may hold; empty where the folder tells (people).
+        cropped: whether its pictures are faces already, rather than pictures in which a face has to be found.
         subjects: how a picture's person is known, or that it is not.
         may_ship: whether, by the project's rule, an archive that learnt from it may ship.
     """
@@ -51,6 +52,7 @@ class Description:
     classes: tuple[str, ...]
     subjects: str
     may_ship: bool
+    cropped: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -32,6 +32,7 @@ DESCRIPTION: Final = Description(
     classes=LABELS,
     subjects="not known (Train and Val share no actor)",
     may_ship=False,
+    cropped=False,
 )
 
 
