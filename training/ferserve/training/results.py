@@ -51,6 +51,7 @@ class EvaluationResult:
     precision: Precision
     report: Report
     without_duplicates: Report | None
+    without_similar: Report | None
     dropped: dict[str, int]
     machine: Machine
 
@@ -72,6 +73,7 @@ def evaluation_result(
         precision=measured.precision,
         report=measured.report,
         without_duplicates=measured.without_duplicates,
+        without_similar=measured.without_similar,
         dropped=measured.dropped,
         machine=this_machine(),
     )
