@@ -13,7 +13,7 @@ from ferserve.training.engine import Run
 from ferserve.training.finish import calibrate_run, load_best
 from ferserve.training.recipe import Phase
 from ferserve.training.recipes.mobilenet import mobilenet
-from ferserve.training.teachers import Teacher
+from ferserve.training.teachers import RunTeacher
 
 
 def _faces(count, seed):
@@ -64,7 +64,7 @@ def test_the_vote_head_is_kept_with_the_run(former, tmp_path):
 
 def test_a_teacher_is_read_from_its_run_and_not_trained(former, tmp_path):
     recipe = replace(RECIPE, objective=replace(RECIPE.objective, teacher_weight=0.5))
-    teacher = Teacher.read(former, pupil=recipe)
+    teacher = RunTeacher.read(former, pupil=recipe)
     before = {name: value.clone() for name, value in teacher.net.state_dict().items()}
     assert teacher.recipe_sha256 == RECIPE.sha256
     list(Run(recipe, SPLIT, **CROPS, folder=tmp_path, start_weights=None, teachers=[teacher]).epochs())
@@ -76,7 +76,7 @@ def test_a_run_cut_otherwise_has_seen_the_validation_faces(former, tmp_path):
     with pytest.raises(DataError, match=r"expected a run with split_seed 2 and validation_share 0\.1, got 1 and 0\.1"):
         Run(other, SPLIT, **CROPS, folder=tmp_path, start_weights=former)
     with pytest.raises(DataError, match="it has seen faces that this one is selected by"):
-        Teacher.read(former, pupil=other)
+        RunTeacher.read(former, pupil=other)
 
 
 def test_the_run_to_start_from_is_asked_for(tmp_path):

@@ -82,7 +82,8 @@ def test_face_weights_are_asked_for(recipe, tmp_path):
 
 def test_rate_warms_up_and_falls_to_zero(recipe):
     settings = replace(recipe.optimisation, rate=1.0)
-    rates = [rate_at(s, total_steps=110, warmup_steps=10, settings=settings) for s in range(110)]
+    settings = replace(settings, warmup_epochs=1.0)
+    rates = [rate_at(s, steps_per_epoch=10, epochs=11, settings=settings) for s in range(110)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.5)

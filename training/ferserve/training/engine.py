@@ -16,14 +16,18 @@ from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
 from ferserve.training.crops import to_input
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.splits import TrainingSplit
-from ferserve.training.descent import check_finite, descend, parameter_groups
+from ferserve.training.descent import check_finite, descend, make_optimizer
 from ferserve.training.evaluate import predict_logits
 from ferserve.training.finish import load_best
+from ferserve.training.freezing import freeze, train_mode
 from ferserve.training.models.mobilenet import MobileNetV1
+from ferserve.training.models.net import ExpressionNet
+from ferserve.training.models.registry import make_net
 from ferserve.training.objective import FitLoss
 from ferserve.training.pretrained import load_faceres, refit_batch_norm
 from ferserve.training.recipe import Recipe
-from ferserve.training.teachers import Teacher
+from ferserve.training.start_weights import load_state_dict_file
+from ferserve.training.teachers import Teacher, crop_scores
 
 REFIT_FACES = 2048
 """Faces that batch norm's statistics are taken from before training."""
@@ -51,11 +55,18 @@ class EpochRow:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Where a run stands; all of it is in the checkpoint."""
+    """Where a run stands; all of it is in the checkpoint.
+
+    Attributes:
+        stalls: how often a plateau has lowered the rate.
+        waited: epochs since the best one, or since the rate was last lowered.
+    """
 
     epoch: int = 0
     best_accuracy: float = 0.0
     best_epoch: int = 0
+    stalls: int = 0
+    waited: int = 0
 
 
 class Run:
@@ -66,8 +77,9 @@ class Run:
 
     Args:
         fit_crops, validation_crops: uint8, shape (N, S, S, C), of the split's faces in their order.
-        start_weights: what a recipe that starts from face weights or from a run reads; not needed to resume.
+        start_weights: what a recipe that does not start from random weights reads; not needed to resume.
         teachers: see `FitLoss`.
+        device: where the net is; crops and views are made on the CPU.
     """
 
     def __init__(
@@ -80,56 +92,63 @@ class Run:
         folder: Path,
         start_weights: Path | None,
         teachers: Sequence[Teacher] = (),
+        device: str = "cpu",
     ) -> None:
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
         self.fit_crops, self.validation_crops = fit_crops, validation_crops
         self.fit_labels = torch.from_numpy(split.fit.labels)
         self.fit_votes = torch.from_numpy(split.fit.votes)
         self.validation_labels = torch.from_numpy(split.validation.labels)
         torch.manual_seed(recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        net = MobileNetV1(in_channels=recipe.preprocess.channels)
         # Torch's stubs know no memory_format here.
-        self.net: MobileNetV1 = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = FitLoss(recipe.objective, teachers)
+        self.net: ExpressionNet = make_net(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = FitLoss(recipe.objective, teachers, num_features=self.net.num_features).to(self.device)
         self.progress = Progress()
         self.last = folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
         resuming = self.last.is_file()
         if not resuming:
             self._start(start_weights)
+        freeze(self.net, recipe)
+        self.net.to(self.device)
+        self.taught_NK: Tensor | None = None
+        if teachers and recipe.objective.teacher_sees == "crops":
+            self.taught_NK = crop_scores(teachers, fit_crops)
         self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
         self.optimizer = self._optimizer()
         if resuming:
             self._resume()
 
     def _start(self, start_weights: Path | None) -> None:
-        if self.recipe.start != "random" and start_weights is None:
-            source = "face weights" if self.recipe.start == "faceres" else "another run"
-            raise DataError(f"recipe {self.recipe.name} starts from {source}: expected --start-weights, got none")
-        if self.recipe.start == "faceres" and start_weights is not None:
-            self._start_from_faceres(start_weights)
-        elif self.recipe.start == "run" and start_weights is not None:
+        start = self.recipe.start
+        if start != "random":
+            if start_weights is None:
+                source = {"faceres": "face weights", "run": "another run"}.get(start, f"{start} weights")
+                raise DataError(f"recipe {self.recipe.name} starts from {source}: expected --start-weights, got none")
+            self._load(start_weights)
+        (self.folder / "recipe.json").write_text(self.recipe.to_json() + "\n")
+
+    def _load(self, start_weights: Path) -> None:
+        if self.recipe.start == "run":
             former = Recipe.read(start_weights / "recipe.json")
             self.recipe.check_same_split(former, str(start_weights))
             self.net.load_state_dict(load_best(start_weights, former)[0].state_dict())
-        (self.folder / "recipe.json").write_text(self.recipe.to_json() + "\n")
+        elif self.recipe.start == "faceres":
+            self._start_from_faceres(start_weights)
+        else:
+            load_state_dict_file(self.net, start_weights, self.recipe.start)
 
     def _start_from_faceres(self, model_json: Path) -> None:
+        if not isinstance(self.net, MobileNetV1):
+            raise DataError(f"start faceres: expected architecture mobilenet_v1, got {self.recipe.architecture}")
         load_faceres(self.net, model_json)
         rows = torch.randperm(len(self.fit_crops), generator=self.generator)[:REFIT_FACES]
         size_px = self.recipe.input_size_px(0)
         refit_batch_norm(self.net, (to_input(self.fit_crops[part], size_px=size_px) for part in torch.split(rows, 256)))
 
-    def _optimizer(self) -> torch.optim.SGD:
-        settings = self.recipe.optimisation
-        parameters = [*self.net.parameters(), *self.loss.parameters()]
-        return torch.optim.SGD(
-            parameter_groups(parameters, weight_decay=settings.weight_decay),
-            lr=settings.rate,
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0,
-        )
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer([*self.net.parameters(), *self.loss.parameters()], self.recipe.optimisation)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -152,7 +171,7 @@ class Run:
             yield self._finish_epoch(loss, started)
 
     def _fit_epoch(self, on_step: Callable[[int, float], None]) -> float:
-        self.net.train()
+        train_mode(self.net)
         self.loss.train()
         order = torch.randperm(len(self.fit_crops), generator=self.generator)
         total = 0.0
@@ -166,10 +185,12 @@ class Run:
         recipe = self.recipe
         size_px = recipe.input_size_px(self.progress.epoch)
         x_NCHW = augment(self.fit_crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
-        x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+        x_NCHW = x_NCHW.to(self.device).contiguous(memory_format=torch.channels_last)
+        label_N, votes_NK = self.fit_labels[rows].to(self.device), self.fit_votes[rows].to(self.device)
+        taught_NK = None if self.taught_NK is None else self.taught_NK[rows].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits_NK, feat_ND = self.net(x_NCHW)
-            loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, self.fit_labels[rows], self.fit_votes[rows])
+            loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, label_N, votes_NK, taught_NK=taught_NK)
         value = loss.item()
         check_finite(value, step=step, checkpoint=self.last)
         descend(
@@ -179,8 +200,9 @@ class Run:
             self.average,
             step=step,
             steps_per_epoch=self.steps_per_epoch,
-            epochs=self.recipe.epochs,
-            settings=self.recipe.optimisation,
+            epochs=recipe.epochs,
+            settings=recipe.optimisation,
+            stalls=self.progress.stalls,
         )
         return value
 
@@ -190,8 +212,7 @@ class Run:
         accuracy = float((logits_NK.argmax(dim=1) == self.validation_labels).double().mean())
         validation_loss = float(nn.functional.cross_entropy(logits_NK, self.validation_labels))
         self.progress.epoch += 1
-        if accuracy > self.progress.best_accuracy:
-            self.progress.best_accuracy, self.progress.best_epoch = accuracy, self.progress.epoch
+        if self._note(accuracy):
             save_checkpoint(
                 self.folder / "best.pt",
                 {"recipe_sha256": self.recipe.sha256, "net": self.average.net.state_dict(), **asdict(self.progress)},
@@ -209,6 +230,18 @@ class Run:
         with (self.folder / "history.jsonl").open("a") as file:
             file.write(json.dumps(asdict(row)) + "\n")
         return row
+
+    def _note(self, accuracy: float) -> bool:
+        """Take down an epoch's accuracy; whether it is the best so far."""
+        progress, schedule = self.progress, self.recipe.optimisation.schedule
+        better = accuracy > progress.best_accuracy
+        if better:
+            progress.best_accuracy, progress.best_epoch, progress.waited = accuracy, progress.epoch, 0
+        else:
+            progress.waited += 1
+        if schedule.kind == "plateau" and progress.waited >= schedule.every_epochs:
+            progress.stalls, progress.waited = progress.stalls + 1, 0
+        return better
 
     def _checkpoint(self) -> None:
         state: dict[str, Any] = {

@@ -14,7 +14,8 @@ from ferserve.training.calibrate import Scaling, fit_scaling, identity_scaling, 
 from ferserve.training.checkpoint import load_checkpoint
 from ferserve.training.data.errors import DataError
 from ferserve.training.evaluate import Report, make_report, predict_logits
-from ferserve.training.models.mobilenet import MobileNetV1
+from ferserve.training.models.net import ExpressionNet
+from ferserve.training.models.registry import make_net
 from ferserve.training.recipe import Recipe
 
 
@@ -55,13 +56,13 @@ class Calibration:
         return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
-def load_best(folder: Path, recipe: Recipe) -> tuple[MobileNetV1, int]:
+def load_best(folder: Path, recipe: Recipe) -> tuple[ExpressionNet, int]:
     """The net with the averaged weights of the best epoch, in eval mode, and that epoch (from 1)."""
     path = folder / "best.pt"
     if not path.is_file():
         raise DataError(f"{folder} holds no trained weights yet: expected {path.name}")
     state = load_checkpoint(path, recipe_sha256=recipe.sha256)
-    net = MobileNetV1(in_channels=recipe.preprocess.channels)
+    net = make_net(recipe)
     net.load_state_dict(state["net"])
     return net.eval(), int(state["best_epoch"])
 

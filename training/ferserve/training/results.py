@@ -79,4 +79,7 @@ def evaluation_result(
 
 def write_result(path: Path, result: TrainingResult | EvaluationResult) -> None:
     """Write as JSON, keys in the fields' order."""
-    path.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    plain = asdict(result)
+    if isinstance(result, TrainingResult):
+        plain["recipe"] = result.recipe.to_dict()
+    path.write_text(json.dumps(plain, indent=2) + "\n")

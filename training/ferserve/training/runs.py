@@ -19,7 +19,7 @@ from ferserve.training.machine import this_machine
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
 from ferserve.training.results import TrainingResult, write_result
-from ferserve.training.teachers import Teacher
+from ferserve.training.teachers import read_teacher
 from ferserve.training.visualize import plot_curves
 
 
@@ -53,7 +53,8 @@ def train_run(
     *,
     folder: Path,
     start_weights: Path | None,
-    teachers: Sequence[Path] = (),
+    teachers: Sequence[str] = (),
+    device: str = "cpu",
     threads: int | None,
     progress: Progress,
 ) -> Calibration:
@@ -64,7 +65,8 @@ def train_run(
 
     Args:
         start_weights: see `Run`.
-        teachers: folders of finished runs to learn from, if the recipe does.
+        teachers: finished runs or archives to learn from, if the recipe does; see `read_teacher`.
+        device: torch's name of it.
     Raises:
         DataError: data or start weights are missing or malformed, or the folder holds another recipe's run.
         DivergedError: the loss is no longer a number.
@@ -74,7 +76,7 @@ def train_run(
     split = read_split(data, recipe)
     fit_crops = torch.from_numpy(make_crops(split.fit, recipe.preprocess))
     validation_crops = torch.from_numpy(make_crops(split.validation, recipe.preprocess))
-    read_teachers = [Teacher.read(path, pupil=recipe) for path in teachers]
+    read_teachers = [read_teacher(text, pupil=recipe) for text in teachers]
     run = Run(
         recipe,
         split,
@@ -83,6 +85,7 @@ def train_run(
         folder=folder,
         start_weights=start_weights,
         teachers=read_teachers,
+        device=device,
     )
     _run_epochs(run, progress)
     calibration = calibrate_run(

