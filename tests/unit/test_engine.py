@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from ferserve.training.data.errors import DataError
-from ferserve.training.data.fer2013 import FaceSet
-from ferserve.training.data.splits import TrainingSplit
 from ferserve.training.descent import DivergedError, rate_at
 from ferserve.training.engine import Run
+from ferserve.training.examples import Examples
 from ferserve.training.finish import Calibration, calibrate_run, load_best
 from ferserve.training.recipe import Phase, Recipe
 from ferserve.training.recipes import RECIPES
@@ -19,9 +18,8 @@ def _faces(count, seed):
     """Bright and dark squares: two classes that any net learns."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, count)
-    images = (rng.integers(0, 60, (count, 48, 48)) + 180 * labels[:, None, None]).astype(np.uint8)
-    zeros = np.zeros((count, 10), np.int64)
-    return FaceSet(images=images, labels=labels, votes=np.zeros((count, 7), np.float32), raw_votes=zeros)
+    crops = (rng.integers(0, 60, (count, 48, 48, 1)) + 180 * labels[:, None, None, None]).astype(np.uint8)
+    return Examples(crops=torch.from_numpy(crops), labels=torch.from_numpy(labels), votes=torch.zeros(count, 7))
 
 
 @pytest.fixture
@@ -38,9 +36,7 @@ def recipe():
 
 
 def _run(recipe, folder):
-    split = TrainingSplit(fit=_faces(24, 0), validation=_faces(16, 1), dropped={"none": 0})
-    fit_crops, validation_crops = (torch.from_numpy(f.images[..., None]) for f in (split.fit, split.validation))
-    return Run(recipe, split, fit_crops=fit_crops, validation_crops=validation_crops, folder=folder, start_weights=None)
+    return Run(recipe, fit=_faces(24, 0), validation=_faces(16, 1), folder=folder, start_weights=None)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(recipe, tmp_path):
@@ -97,9 +93,7 @@ def test_a_finished_run_is_calibrated_and_read_back(recipe, tmp_path):
         Calibration.read(tmp_path)
     run = _run(recipe, tmp_path)
     list(run.epochs())
-    written = calibrate_run(
-        tmp_path, recipe, run.validation_crops, run.validation_labels.numpy(), dropped={"tie": 1}, data_sha256="0" * 64
-    )
+    written = calibrate_run(tmp_path, recipe, run.validation, dropped={"tie": 1}, data_sha256="0" * 64)
     assert Calibration.read(tmp_path) == written
     assert Recipe.read(tmp_path / "recipe.json") == recipe
     assert written.scaling.temperature > 0

@@ -15,18 +15,19 @@ from ferserve.training.average import WeightAverage
 from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
 from ferserve.training.crops import to_input
 from ferserve.training.data.errors import DataError
-from ferserve.training.data.splits import TrainingSplit
 from ferserve.training.descent import check_finite, descend, make_optimizer
 from ferserve.training.evaluate import predict_logits
+from ferserve.training.examples import Examples
 from ferserve.training.finish import load_best
 from ferserve.training.freezing import freeze, train_mode
+from ferserve.training.losses.hinge import attribute_hinge
 from ferserve.training.models.mobilenet import MobileNetV1
 from ferserve.training.models.net import ExpressionNet
 from ferserve.training.models.registry import make_net
-from ferserve.training.objective import FitLoss
+from ferserve.training.objective import AttributeLoss, FitLoss
 from ferserve.training.pretrained import load_faceres, refit_batch_norm
 from ferserve.training.recipe import Recipe
-from ferserve.training.start_weights import load_state_dict_file
+from ferserve.training.start_weights import load_run_weights, load_state_dict_file
 from ferserve.training.teachers import Teacher, crop_scores
 
 REFIT_FACES = 2048
@@ -40,8 +41,8 @@ class EpochRow:
     Attributes:
         epoch: counted from 1.
         loss: mean over the epoch of the whole objective.
-        accuracy: of the averaged weights on the validation split, 0 to 1.
-        validation_loss: plain cross-entropy of the same.
+        accuracy: of the averaged weights on the validation split, 0 to 1; of attributes the mean over them.
+        validation_loss: plain cross-entropy of the same, of attributes the hinge loss.
     """
 
     epoch: int
@@ -76,7 +77,7 @@ class Run:
     the epoch with the best validation accuracy).
 
     Args:
-        fit_crops, validation_crops: uint8, shape (N, S, S, C), of the split's faces in their order.
+        fit, validation: what gradients come from, and what the best epoch is chosen by.
         start_weights: what a recipe that does not start from random weights reads; not needed to resume.
         teachers: see `FitLoss`.
         device: where the net is; crops and views are made on the CPU.
@@ -85,25 +86,22 @@ class Run:
     def __init__(
         self,
         recipe: Recipe,
-        split: TrainingSplit,
         *,
-        fit_crops: Tensor,
-        validation_crops: Tensor,
+        fit: Examples,
+        validation: Examples,
         folder: Path,
         start_weights: Path | None,
         teachers: Sequence[Teacher] = (),
         device: str = "cpu",
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
-        self.fit_crops, self.validation_crops = fit_crops, validation_crops
-        self.fit_labels = torch.from_numpy(split.fit.labels)
-        self.fit_votes = torch.from_numpy(split.fit.votes)
-        self.validation_labels = torch.from_numpy(split.validation.labels)
+        self.fit, self.validation = fit, validation
         torch.manual_seed(recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         # Torch's stubs know no memory_format here.
-        self.net: ExpressionNet = make_net(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = FitLoss(recipe.objective, teachers, num_features=self.net.num_features).to(self.device)
+        net = make_net(recipe, num_classes=fit.num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net: ExpressionNet = net
+        self.loss = self._loss(teachers).to(self.device)
         self.progress = Progress()
         self.last = folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +112,17 @@ class Run:
         self.net.to(self.device)
         self.taught_NK: Tensor | None = None
         if teachers and recipe.objective.teacher_sees == "crops":
-            self.taught_NK = crop_scores(teachers, fit_crops)
+            self.taught_NK = crop_scores(teachers, fit.crops)
         self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
         self.optimizer = self._optimizer()
         if resuming:
             self._resume()
+
+    def _loss(self, teachers: Sequence[Teacher]) -> FitLoss | AttributeLoss:
+        if self.recipe.task == "attributes":
+            return AttributeLoss()
+        sizes = {"num_features": self.net.num_features, "num_classes": self.fit.num_classes}
+        return FitLoss(self.recipe.objective, teachers, **sizes)
 
     def _start(self, start_weights: Path | None) -> None:
         start = self.recipe.start
@@ -132,8 +136,9 @@ class Run:
     def _load(self, start_weights: Path) -> None:
         if self.recipe.start == "run":
             former = Recipe.read(start_weights / "recipe.json")
-            self.recipe.check_same_split(former, str(start_weights))
-            self.net.load_state_dict(load_best(start_weights, former)[0].state_dict())
+            if former.task == self.recipe.task:
+                self.recipe.check_same_split(former, str(start_weights))
+            load_run_weights(self.net, load_best(start_weights, former)[0].state_dict(), str(start_weights))
         elif self.recipe.start == "faceres":
             self._start_from_faceres(start_weights)
         else:
@@ -143,9 +148,9 @@ class Run:
         if not isinstance(self.net, MobileNetV1):
             raise DataError(f"start faceres: expected architecture mobilenet_v1, got {self.recipe.architecture}")
         load_faceres(self.net, model_json)
-        rows = torch.randperm(len(self.fit_crops), generator=self.generator)[:REFIT_FACES]
+        rows = torch.randperm(len(self.fit), generator=self.generator)[:REFIT_FACES]
         size_px = self.recipe.input_size_px(0)
-        refit_batch_norm(self.net, (to_input(self.fit_crops[part], size_px=size_px) for part in torch.split(rows, 256)))
+        refit_batch_norm(self.net, (to_input(self.fit.crops[part], size_px=size_px) for part in torch.split(rows, 256)))
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return make_optimizer([*self.net.parameters(), *self.loss.parameters()], self.recipe.optimisation)
@@ -153,7 +158,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches only: a last batch of one face would break batch norm."""
-        return len(self.fit_crops) // self.recipe.batch_size
+        return len(self.fit) // self.recipe.batch_size
 
     def epochs(self, on_step: Callable[[int, float], None] = lambda _step, _loss: None) -> Iterator[EpochRow]:
         """Run what is left of the recipe, one row an epoch, until it ends or patience does.
@@ -173,7 +178,7 @@ class Run:
     def _fit_epoch(self, on_step: Callable[[int, float], None]) -> float:
         train_mode(self.net)
         self.loss.train()
-        order = torch.randperm(len(self.fit_crops), generator=self.generator)
+        order = torch.randperm(len(self.fit), generator=self.generator)
         total = 0.0
         for step in range(self.steps_per_epoch):
             rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
@@ -184,9 +189,9 @@ class Run:
     def _step(self, rows: Tensor, step: int) -> float:
         recipe = self.recipe
         size_px = recipe.input_size_px(self.progress.epoch)
-        x_NCHW = augment(self.fit_crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
+        x_NCHW = augment(self.fit.crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
         x_NCHW = x_NCHW.to(self.device).contiguous(memory_format=torch.channels_last)
-        label_N, votes_NK = self.fit_labels[rows].to(self.device), self.fit_votes[rows].to(self.device)
+        label_N, votes_NK = self.fit.labels[rows].to(self.device), self.fit.votes[rows].to(self.device)
         taught_NK = None if self.taught_NK is None else self.taught_NK[rows].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits_NK, feat_ND = self.net(x_NCHW)
@@ -208,14 +213,17 @@ class Run:
 
     def _finish_epoch(self, loss: float, started: float) -> EpochRow:
         size_px = self.recipe.input_size_px(self.progress.epoch)
-        logits_NK = torch.from_numpy(predict_logits(self.average.net, self.validation_crops, size_px=size_px))
-        accuracy = float((logits_NK.argmax(dim=1) == self.validation_labels).double().mean())
-        validation_loss = float(nn.functional.cross_entropy(logits_NK, self.validation_labels))
+        accuracy, validation_loss = self._validate(size_px)
         self.progress.epoch += 1
         if self._note(accuracy):
             save_checkpoint(
                 self.folder / "best.pt",
-                {"recipe_sha256": self.recipe.sha256, "net": self.average.net.state_dict(), **asdict(self.progress)},
+                {
+                    "recipe_sha256": self.recipe.sha256,
+                    "num_classes": self.fit.num_classes,
+                    "net": self.average.net.state_dict(),
+                    **asdict(self.progress),
+                },
             )
         row = EpochRow(
             epoch=self.progress.epoch,
@@ -230,6 +238,15 @@ class Run:
         with (self.folder / "history.jsonl").open("a") as file:
             file.write(json.dumps(asdict(row)) + "\n")
         return row
+
+    def _validate(self, size_px: int) -> tuple[float, float]:
+        """Accuracy and loss of the averaged net."""
+        labels = self.validation.labels
+        logits = torch.from_numpy(predict_logits(self.average.net, self.validation.crops, size_px=size_px))
+        accuracy = float((logits.argmax(dim=-1) == labels).double().mean())
+        if self.recipe.task == "attributes":
+            return accuracy, float(attribute_hinge(logits, labels))
+        return accuracy, float(nn.functional.cross_entropy(logits, labels))
 
     def _note(self, accuracy: float) -> bool:
         """Take down an epoch's accuracy; whether it is the best so far."""

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.data.errors import DataError
 from ferserve.training.losses.center import CenterLoss
+from ferserve.training.losses.hinge import attribute_hinge
 from ferserve.training.losses.soft import blend_targets, soft_cross_entropy
+from ferserve.training.losses.softmax_mse import cross_entropy_and_mse, softmax_mse
 from ferserve.training.recipe import Objective
 from ferserve.training.teachers import Teacher, ensemble_scores
 
@@ -27,11 +29,18 @@ class FitLoss(nn.Module):
     learns FER-2013's labels alone.
 
     Args:
-        num_features: D.
+        num_features, num_classes: D and K.
         teachers: as many as the objective wants: at least one if `teacher_weight` is above 0, else none.
     """
 
-    def __init__(self, settings: Objective, teachers: Sequence[Teacher] = (), *, num_features: int) -> None:
+    def __init__(
+        self,
+        settings: Objective,
+        teachers: Sequence[Teacher] = (),
+        *,
+        num_features: int,
+        num_classes: int = NUM_EXPRESSIONS,
+    ) -> None:
         super().__init__()
         if bool(teachers) != (settings.teacher_weight > 0):
             raise DataError(
@@ -39,9 +48,9 @@ class FitLoss(nn.Module):
                 f"--teacher, got {len(teachers)}"
             )
         self.settings = settings
-        self.center = CenterLoss(num_classes=NUM_EXPRESSIONS, num_features=num_features, rate=settings.center_rate)
+        self.center = CenterLoss(num_classes=num_classes, num_features=num_features, rate=settings.center_rate)
         self.vote_head = (
-            nn.Sequential(nn.Dropout(VOTE_HEAD_DROPOUT), nn.Linear(num_features, NUM_EXPRESSIONS))
+            nn.Sequential(nn.Dropout(VOTE_HEAD_DROPOUT), nn.Linear(num_features, num_classes))
             if settings.vote_head_weight > 0
             else None
         )
@@ -80,7 +89,7 @@ class FitLoss(nn.Module):
             taught_NK: see `targets`.
         """
         settings = self.settings
-        loss = soft_cross_entropy(logits_NK, self.targets(x_NCHW, label_N, votes_NK, taught_NK))
+        loss = self._main(logits_NK, self.targets(x_NCHW, label_N, votes_NK, taught_NK))
         if self.vote_head is not None:
             voted_NK = blend_targets(label_N, votes_NK, vote_weight=1.0, smoothing=settings.smoothing)
             loss = loss + settings.vote_head_weight * soft_cross_entropy(self.vote_head(feat_ND), voted_NK)
@@ -89,3 +98,28 @@ class FitLoss(nn.Module):
             loss = loss + settings.center_weight * self.center(feat_ND, label_N)
             self.center.update(feat_ND, label_N)
         return loss
+
+    def _main(self, logits_NK: Tensor, target_NK: Tensor) -> Tensor:
+        if self.settings.form == "softmax_mse":
+            return softmax_mse(logits_NK, target_NK)
+        if self.settings.form == "cross_entropy_mse":
+            return cross_entropy_and_mse(logits_NK, target_NK, weight=self.settings.mse_weight)
+        return soft_cross_entropy(logits_NK, target_NK)
+
+
+class AttributeLoss(nn.Module):
+    """The objective of a run that learns attributes (S3): hinge loss, nothing beside it."""
+
+    def forward(
+        self,
+        _x_NCHW: Tensor,
+        logits_NAK: Tensor,
+        _feat_ND: Tensor,
+        label_NA: Tensor,
+        _votes_NA: Tensor,
+        *,
+        taught_NK: Tensor | None = None,
+    ) -> Tensor:
+        """Loss of one batch, a scalar."""
+        assert taught_NK is None
+        return attribute_hinge(logits_NAK, label_NA)

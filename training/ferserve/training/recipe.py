@@ -21,10 +21,24 @@ def check_setting(condition: bool, name: str, expected: str, value: object) -> N
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
-ArchitectureName = Literal["mobilenet_v1", "transfer_resnet50", "transfer_resnet152"]
+ArchitectureName = Literal[
+    "mobilenet_v1",
+    "net_b",
+    "net_b_dal",
+    "net_b_dal_wide",
+    "net_b_dal_maps",
+    "caffenet",
+    "caffenet_four_layers",
+    "caffenet_attributes",
+    "caffenet_small",
+    "transfer_resnet50",
+    "transfer_resnet152",
+]
 """See `models.registry`."""
-StartName = Literal["faceres", "run", "random", "imagenet", "vggface2"]
+StartName = Literal["faceres", "run", "random", "imagenet", "vggface2", "caffenet"]
 """Where weights come from: see `start_weights`."""
+TaskName = Literal["expressions", "identities", "attributes"]
+"""What a run learns. Only runs of expressions become archives; others are there to start from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +121,8 @@ class Objective:
         smoothing: label smoothing, 0 to 1.
         center_weight: lambda of the centre loss (Miao et al. 2019: 0.001).
         center_rate: alpha, the centres' own rate (Miao et al. 2019: 0.001).
+        form: `cross_entropy`; `softmax_mse`, whose gradient is the same (S1, S2); or `cross_entropy_mse`, that plus
+            `mse_weight` times the squared error of the expected class number (see `losses.softmax_mse`).
         teacher_sees: the `views` that the net sees, a pass of the teacher each step, or once the whole `crops` as they
             stand, both ways round: cheaper where a teacher costs as much as its pupil.
     """
@@ -118,8 +134,11 @@ class Objective:
     center_weight: float
     center_rate: float
     teacher_sees: Literal["views", "crops"] = "views"
+    form: Literal["cross_entropy", "softmax_mse", "cross_entropy_mse"] = "cross_entropy"
+    mse_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        check_setting(self.mse_weight >= 0, "mse_weight", "0 or more", self.mse_weight)
         for name in ("vote_weight", "teacher_weight", "smoothing", "center_rate"):
             check_setting(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
         for name in ("vote_head_weight", "center_weight"):
@@ -232,6 +251,7 @@ class Recipe(HashedSettings):
     precision: Literal["fp32", "bf16"]
     frozen_groups: int = 0
     trained: tuple[str, ...] = ()
+    task: TaskName = "expressions"
 
     def __post_init__(self) -> None:
         check_setting(bool(self.phases), "phases", "at least one", self.phases)

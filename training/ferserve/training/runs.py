@@ -1,21 +1,20 @@
 """A whole run from the data's folder to a calibrated set of weights: what `ferserve train` does."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.progress import Progress
 
-from ferserve.training.data.crops import data_sha256, make_crops
+from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.data.errors import DataError
-from ferserve.training.data.sources import read_source
-from ferserve.training.data.splits import TrainingSplit
 from ferserve.training.engine import EpochRow, Run
-from ferserve.training.finish import Calibration, calibrate_run
-from ferserve.training.held_out import cut_splits
+from ferserve.training.examples import RunData, read_run_data
+from ferserve.training.finish import Calibration, Learnt, calibrate_run, finish_pretraining
 from ferserve.training.machine import this_machine
+from ferserve.training.origin import Origin
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
 from ferserve.training.results import TrainingResult, write_result
@@ -23,8 +22,8 @@ from ferserve.training.teachers import read_teacher
 from ferserve.training.visualize import plot_curves
 
 
-def find_recipe(name: str, *, seed: int | None = None) -> Recipe:
-    """A recipe by name, under another seed if one is given.
+def find_recipe(name: str, *, seed: int | None = None, frozen_groups: int | None = None) -> Recipe:
+    """A recipe by name, under another seed or with so many groups frozen if that is given.
 
     Raises:
         DataError: no such recipe; the message lists the known ones.
@@ -32,19 +31,8 @@ def find_recipe(name: str, *, seed: int | None = None) -> Recipe:
     if name not in RECIPES:
         raise DataError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}")
     recipe = RECIPES[name]()
-    return recipe if seed is None else replace(recipe, seed=seed)
-
-
-def read_split(data: str, recipe: Recipe) -> TrainingSplit:
-    """Read `NAME=DIR` and cut the validation split; test pictures serve only to be left out.
-
-    Raises:
-        DataError: the data set has no Training rows.
-    """
-    name, splits = read_source(data)
-    if "train" not in splits:
-        raise DataError(f"{name}: expected Training rows, found splits {', '.join(splits) or 'none'}")
-    return cut_splits(splits, recipe)
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
+    return recipe if frozen_groups is None else replace(recipe, frozen_groups=frozen_groups)
 
 
 def train_run(
@@ -57,11 +45,11 @@ def train_run(
     device: str = "cpu",
     threads: int | None,
     progress: Progress,
-) -> Calibration:
-    """Train, or go on with an unfinished run in the same folder, and calibrate.
+) -> Calibration | Learnt:
+    """Train, or go on with an unfinished run in the same folder, and calibrate where it learns our expressions.
 
-    Writes `recipe.json`, `history.jsonl`, `curves.png`, `last.pt`, `best.pt`, `calibration.json` and `result.json` into
-    `folder`.
+    Writes `recipe.json`, `origin.json`, `history.jsonl`, `curves.png`, `last.pt`, `best.pt`, `calibration.json` and
+    `result.json` into `folder`.
 
     Args:
         start_weights: see `Run`.
@@ -73,39 +61,38 @@ def train_run(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    split = read_split(data, recipe)
-    fit_crops = torch.from_numpy(make_crops(split.fit, recipe.preprocess))
-    validation_crops = torch.from_numpy(make_crops(split.validation, recipe.preprocess))
+    read = read_run_data(data, recipe)
     read_teachers = [read_teacher(text, pupil=recipe) for text in teachers]
     run = Run(
         recipe,
-        split,
-        fit_crops=fit_crops,
-        validation_crops=validation_crops,
+        fit=read.fit,
+        validation=read.validation,
         folder=folder,
         start_weights=start_weights,
         teachers=read_teachers,
         device=device,
     )
+    hashes = tuple(teacher.recipe_sha256 for teacher in read_teachers)
+    if not run.last.is_file():
+        Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes).write(folder)
     _run_epochs(run, progress)
-    calibration = calibrate_run(
-        folder,
-        recipe,
-        validation_crops,
-        split.validation.labels,
-        dropped=split.dropped,
-        data_sha256=data_sha256(split.fit),
-    )
+    return _finish(run, read, hashes)
+
+
+def _finish(run: Run, read: RunData, teachers: tuple[str, ...]) -> Calibration | Learnt:
+    ours = run.recipe.task == "expressions" and read.fit.num_classes == NUM_EXPRESSIONS
+    finish: Callable[..., Calibration | Learnt] = calibrate_run if ours else finish_pretraining
+    outcome = finish(run.folder, run.recipe, read.validation, dropped=read.dropped, data_sha256=read.sha256)
     result = TrainingResult(
-        recipe=recipe,
-        recipe_sha256=recipe.sha256,
-        teachers=tuple(teacher.recipe_sha256 for teacher in read_teachers),
-        history=tuple(read_history(folder)),
-        calibration=calibration,
+        recipe=run.recipe,
+        recipe_sha256=run.recipe.sha256,
+        teachers=teachers,
+        history=tuple(read_history(run.folder)),
+        calibration=outcome,
         machine=this_machine(),
     )
-    write_result(folder / "result.json", result)
-    return calibration
+    write_result(run.folder / "result.json", result)
+    return outcome
 
 
 def read_history(folder: Path) -> list[EpochRow]:
