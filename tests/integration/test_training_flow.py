@@ -15,12 +15,13 @@ from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError
 from ferserve.training.cli.evaluate import evaluate
 from ferserve.training.data.errors import DataError
+from ferserve.training.engine import read_history
 from ferserve.training.finish import Calibration
 from ferserve.training.measure import evaluate_archive
 from ferserve.training.pack import pack_run
 from ferserve.training.recipe import Phase
 from ferserve.training.results import evaluation_result, write_result
-from ferserve.training.runs import find_recipe, read_history, train_run
+from ferserve.training.runs import find_recipe, train_run
 from ferserve.training.tradeoff import measure_tradeoff
 from ferserve.training.visualize import plot_tradeoff
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn, optim
 
+from ferserve.faces.errors import FerserveError
 from ferserve.training.average import WeightAverage
 from ferserve.training.recipe import Optimisation
 
 
-class DivergedError(RuntimeError):
+class DivergedError(FerserveError):
     """The loss is no longer a number."""
 
 
@@ -22,7 +23,9 @@ def check_finite(loss: float, *, step: int, checkpoint: Path) -> None:
         DivergedError: the loss is not finite; names the checkpoint that stands.
     """
     if not math.isfinite(loss):
-        raise DivergedError(f"loss is {loss} at step {step}; the last checkpoint is {checkpoint}")
+        raise DivergedError(
+            f"loss is {loss} at step {step}; the last checkpoint is {checkpoint}, a smaller rate or clip_norm may help"
+        )
 
 
 def parameter_groups(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> list[dict[str, Any]]:

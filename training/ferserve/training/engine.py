@@ -5,33 +5,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from ferserve.faces.errors import FerserveError
 from ferserve.training.augment import augment
 from ferserve.training.average import WeightAverage
-from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
-from ferserve.training.crops import to_input
-from ferserve.training.data.errors import DataError
+from ferserve.training.checkpoint import load_checkpoint, save_checkpoint, write_text
 from ferserve.training.descent import check_finite, descend, make_optimizer
 from ferserve.training.evaluate import predict_logits
 from ferserve.training.examples import Examples
-from ferserve.training.finish import load_best
 from ferserve.training.freezing import freeze, train_mode
 from ferserve.training.losses.hinge import attribute_hinge
-from ferserve.training.models.mobilenet import MobileNetV1
 from ferserve.training.models.net import ExpressionNet
 from ferserve.training.models.registry import make_net
 from ferserve.training.objective import AttributeLoss, FitLoss
-from ferserve.training.pretrained import load_faceres, refit_batch_norm
 from ferserve.training.recipe import Recipe
-from ferserve.training.start_weights import load_run_weights, load_state_dict_file
+from ferserve.training.starting import load_start
 from ferserve.training.teachers import Teacher, crop_scores
 
-REFIT_FACES = 2048
-"""Faces that batch norm's statistics are taken from before training."""
+CHECKPOINT_EVERY_S: Final = 300.0
+"""A killed run has lost no more than this; one that is asked to stop has lost nothing."""
+HISTORY_FILE: Final = "history.jsonl"
+
+
+class StoppedError(FerserveError):
+    """A run was asked to stop and has left everything in its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,10 @@ class Progress:
     """Where a run stands; all of it is in the checkpoint.
 
     Attributes:
+        epoch: how many are done.
         stalls: how often a plateau has lowered the rate.
         waited: epochs since the best one, or since the rate was last lowered.
+        step, loss_sum, seconds: of the epoch that is not done yet.
     """
 
     epoch: int = 0
@@ -68,6 +71,9 @@ class Progress:
     best_epoch: int = 0
     stalls: int = 0
     waited: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
 
 
 class Run:
@@ -81,6 +87,10 @@ class Run:
         start_weights: what a recipe that does not start from random weights reads; not needed to resume.
         teachers: see `FitLoss`.
         device: where the net is; crops and views are made on the CPU.
+        clock: seconds from any start.
+
+    Attributes:
+        stop: set from anywhere (a signal, say) to end the run after the step that it is at.
     """
 
     def __init__(
@@ -93,6 +103,7 @@ class Run:
         start_weights: Path | None,
         teachers: Sequence[Teacher] = (),
         device: str = "cpu",
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
         self.fit, self.validation = fit, validation
@@ -103,11 +114,15 @@ class Run:
         self.net: ExpressionNet = net
         self.loss = self._loss(teachers).to(self.device)
         self.progress = Progress()
+        self.history: list[EpochRow] = []
+        self.order_N: Tensor | None = None
+        self.clock, self.stop = clock, False
         self.last = folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
         resuming = self.last.is_file()
         if not resuming:
-            self._start(start_weights)
+            load_start(self.net, recipe, start_weights, crops=fit.crops, generator=self.generator)
+            write_text(folder / "recipe.json", recipe.to_json() + "\n")
         freeze(self.net, recipe)
         self.net.to(self.device)
         self.taught_NK: Tensor | None = None
@@ -124,34 +139,6 @@ class Run:
         sizes = {"num_features": self.net.num_features, "num_classes": self.fit.num_classes}
         return FitLoss(self.recipe.objective, teachers, **sizes)
 
-    def _start(self, start_weights: Path | None) -> None:
-        start = self.recipe.start
-        if start != "random":
-            if start_weights is None:
-                source = {"faceres": "face weights", "run": "another run"}.get(start, f"{start} weights")
-                raise DataError(f"recipe {self.recipe.name} starts from {source}: expected --start-weights, got none")
-            self._load(start_weights)
-        (self.folder / "recipe.json").write_text(self.recipe.to_json() + "\n")
-
-    def _load(self, start_weights: Path) -> None:
-        if self.recipe.start == "run":
-            former = Recipe.read(start_weights / "recipe.json")
-            if former.task == self.recipe.task:
-                self.recipe.check_same_split(former, str(start_weights))
-            load_run_weights(self.net, load_best(start_weights, former)[0].state_dict(), str(start_weights))
-        elif self.recipe.start == "faceres":
-            self._start_from_faceres(start_weights)
-        else:
-            load_state_dict_file(self.net, start_weights, self.recipe.start)
-
-    def _start_from_faceres(self, model_json: Path) -> None:
-        if not isinstance(self.net, MobileNetV1):
-            raise DataError(f"start faceres: expected architecture mobilenet_v1, got {self.recipe.architecture}")
-        load_faceres(self.net, model_json)
-        rows = torch.randperm(len(self.fit), generator=self.generator)[:REFIT_FACES]
-        size_px = self.recipe.input_size_px(0)
-        refit_batch_norm(self.net, (to_input(self.fit.crops[part], size_px=size_px) for part in torch.split(rows, 256)))
-
     def _optimizer(self) -> torch.optim.Optimizer:
         return make_optimizer([*self.net.parameters(), *self.loss.parameters()], self.recipe.optimisation)
 
@@ -167,24 +154,37 @@ class Run:
             on_step: told the step within the epoch and the running mean loss.
         Raises:
             DivergedError: the loss is not finite; the last checkpoint stands.
+            StoppedError: `stop` was set; the checkpoint has everything up to here.
+            StorageError: the folder cannot be written to; the last checkpoint stands.
         """
         while self.progress.epoch < self.recipe.epochs:
             if self.progress.epoch - self.progress.best_epoch >= self.recipe.patience_epochs:
                 return
-            started = time.perf_counter()
-            loss = self._fit_epoch(on_step)
-            yield self._finish_epoch(loss, started)
+            self._fit_epoch(on_step)
+            yield self._finish_epoch()
 
-    def _fit_epoch(self, on_step: Callable[[int, float], None]) -> float:
+    def _fit_epoch(self, on_step: Callable[[int, float], None]) -> None:
+        """Take what is left of an epoch's steps."""
         train_mode(self.net)
         self.loss.train()
-        order = torch.randperm(len(self.fit), generator=self.generator)
-        total = 0.0
-        for step in range(self.steps_per_epoch):
-            rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
-            total += self._step(rows, self.progress.epoch * self.steps_per_epoch + step)
-            on_step(step, total / (step + 1))
-        return total / max(1, self.steps_per_epoch)
+        progress, batch = self.progress, self.recipe.batch_size
+        if self.order_N is None:
+            self.order_N = torch.randperm(len(self.fit), generator=self.generator)
+        begun, saved = self.clock() - progress.seconds, self.clock()
+        while progress.step < self.steps_per_epoch:
+            rows = self.order_N[progress.step * batch : (progress.step + 1) * batch]
+            progress.loss_sum += self._step(rows, progress.epoch * self.steps_per_epoch + progress.step)
+            progress.step += 1
+            progress.seconds = self.clock() - begun
+            on_step(progress.step - 1, progress.loss_sum / progress.step)
+            if self.stop or self.clock() - saved >= CHECKPOINT_EVERY_S:
+                self._checkpoint()
+                saved = self.clock()
+            if self.stop:
+                raise StoppedError(
+                    f"stopped after step {progress.step} of {self.steps_per_epoch} in epoch {progress.epoch + 1}; "
+                    f"{self.last} has it all, the same command goes on from there"
+                )
 
     def _step(self, rows: Tensor, step: int) -> float:
         recipe = self.recipe
@@ -211,10 +211,13 @@ class Run:
         )
         return value
 
-    def _finish_epoch(self, loss: float, started: float) -> EpochRow:
+    def _finish_epoch(self) -> EpochRow:
+        started = self.clock()
+        loss, fitting_s = self.progress.loss_sum / max(1, self.steps_per_epoch), self.progress.seconds
         size_px = self.recipe.input_size_px(self.progress.epoch)
         accuracy, validation_loss = self._validate(size_px)
         self.progress.epoch += 1
+        self.progress.step, self.progress.loss_sum, self.progress.seconds, self.order_N = 0, 0.0, 0.0, None
         if self._note(accuracy):
             save_checkpoint(
                 self.folder / "best.pt",
@@ -232,12 +235,15 @@ class Run:
             loss=loss,
             accuracy=accuracy,
             validation_loss=validation_loss,
-            seconds=time.perf_counter() - started,
+            seconds=fitting_s + self.clock() - started,
         )
+        self.history.append(row)
         self._checkpoint()
-        with (self.folder / "history.jsonl").open("a") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+        self._write_history()
         return row
+
+    def _write_history(self) -> None:
+        write_text(self.folder / HISTORY_FILE, "".join(json.dumps(asdict(row)) + "\n" for row in self.history))
 
     def _validate(self, size_px: int) -> tuple[float, float]:
         """Accuracy and loss of the averaged net."""
@@ -270,7 +276,11 @@ class Run:
             "generator": self.generator.get_state(),
             "global_rng": torch.get_rng_state(),
             "progress": asdict(self.progress),
+            "history": [asdict(row) for row in self.history],
+            "order": self.order_N,
         }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         save_checkpoint(self.last, state)
 
     def _resume(self) -> None:
@@ -281,4 +291,18 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_rng"])
-        self.progress = Progress(**state["progress"])
+        if self.device.type == "cuda" and "cuda_rng" in state:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        self.progress, self.order_N = Progress(**state["progress"]), state.get("order")
+        # A checkpoint of version 0.1 has no rows; the file, which may lack the last one, does.
+        rows = state.get("history")
+        self.history = read_history(self.folder) if rows is None else [EpochRow(**row) for row in rows]
+        self._write_history()
+
+
+def read_history(folder: Path) -> list[EpochRow]:
+    """The rows of a run's `history.jsonl`; empty before its first epoch ended."""
+    path = folder / HISTORY_FILE
+    if not path.is_file():
+        return []
+    return [EpochRow(**json.loads(line)) for line in path.read_text().splitlines()]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ferserve.faces.archive import CARD, INT8, ONNX, PROGRAM, Archive, write_archive
 from ferserve.faces.cpu import Cpu, read_cpu
+from ferserve.faces.errors import FerserveError
 from ferserve.faces.labels import LABELS
 from ferserve.faces.manifest import FORMAT, ArchiveManifest, DataSource
 from ferserve.faces.session import ScoringSession
@@ -33,7 +34,7 @@ PARITY = 1e-3
 PARITY_FACES = 256
 
 
-class DisagreementError(RuntimeError):
+class DisagreementError(FerserveError):
     """The two graphs of an archive do not give the same scores."""
 
 

@@ -1,16 +1,19 @@
 """A whole run from the data's folder to a calibrated set of weights: what `ferserve train` does."""
 
-import json
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 from rich.progress import Progress
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.data.errors import DataError
-from ferserve.training.engine import EpochRow, Run
+from ferserve.training.engine import Run, read_history
 from ferserve.training.examples import RunData, read_run_data
 from ferserve.training.finish import Calibration, Learnt, calibrate_run, finish_pretraining
 from ferserve.training.machine import this_machine
@@ -57,7 +60,7 @@ def train_run(
         device: torch's name of it.
     Raises:
         DataError: data or start weights are missing or malformed, or the folder holds another recipe's run.
-        DivergedError: the loss is no longer a number.
+        DivergedError, StoppedError, StorageError: see `Run.epochs`.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -75,7 +78,8 @@ def train_run(
     hashes = tuple(teacher.recipe_sha256 for teacher in read_teachers)
     if not run.last.is_file():
         Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes).write(folder)
-    _run_epochs(run, progress)
+    with _stopping(run):
+        _run_epochs(run, progress)
     return _finish(run, read, hashes)
 
 
@@ -95,12 +99,26 @@ def _finish(run: Run, read: RunData, teachers: tuple[str, ...]) -> Calibration |
     return outcome
 
 
-def read_history(folder: Path) -> list[EpochRow]:
-    """The rows of a run's `history.jsonl`; empty before its first epoch ended."""
-    path = folder / "history.jsonl"
-    if not path.is_file():
-        return []
-    return [EpochRow(**json.loads(line)) for line in path.read_text().splitlines()]
+@contextmanager
+def _stopping(run: Run) -> Iterator[None]:
+    """While open, Ctrl-C or a TERM signal ends the run after its step; a second one ends the process at once."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():  # only there can a signal be taken
+        yield
+        return
+    former = {number: signal.getsignal(number) for number in signals}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        run.stop = True
+        signal.signal(number, former[signal.Signals(number)])
+
+    for number in signals:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _run_epochs(run: Run, progress: Progress) -> None:
