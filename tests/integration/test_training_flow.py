@@ -15,12 +15,13 @@ from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError
 from ferserve.training.cli.evaluate import evaluate
 from ferserve.training.data.errors import DataError
+from ferserve.training.engine import read_history
 from ferserve.training.finish import Calibration
 from ferserve.training.measure import evaluate_archive
 from ferserve.training.pack import pack_run
 from ferserve.training.recipe import Phase
 from ferserve.training.results import evaluation_result, write_result
-from ferserve.training.runs import find_recipe, read_history, train_run
+from ferserve.training.runs import find_recipe, train_run
 from ferserve.training.tradeoff import measure_tradeoff
 from ferserve.training.visualize import plot_tradeoff
 
@@ -162,7 +163,9 @@ def test_a_split_that_is_not_there_is_named(archive, data):
 
 
 def test_unknown_recipes_are_named():
-    with pytest.raises(DataError, match="expected a recipe of mobilenet-base, mobilenet-96, mobilenet, got 'resnet'"):
+    with pytest.raises(
+        DataError, match=r"expected a recipe of mobilenet-base, mobilenet-96, mobilenet, .*, got 'resnet'"
+    ):
         find_recipe("resnet")
 
 

@@ -23,11 +23,12 @@ Z_95 = 1.959963984540054
 def predict_logits(net: nn.Module, crops_NSSC: Tensor, *, size_px: int, batch: int = 256) -> NDArray[np.float32]:
     """Logits of a net in eval mode, float32, shape (N, K)."""
     net.eval()
+    device = next(net.parameters()).device
     parts = []
     for crops in torch.split(crops_NSSC, batch):
-        x_NCHW = to_input(crops, size_px=size_px).contiguous(memory_format=torch.channels_last)
+        x_NCHW = to_input(crops.to(device), size_px=size_px).contiguous(memory_format=torch.channels_last)
         logits_NK, _ = net(x_NCHW)
-        parts.append(logits_NK.float())
+        parts.append(logits_NK.float().cpu())
     return torch.cat(parts).numpy()
 
 
