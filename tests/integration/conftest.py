@@ -239,7 +239,7 @@ class SameScores:
 
     concurrency = 1
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         return np.tile(SCORES, (len(batch), 1))
 
     async def probe(self) -> None: ...

@@ -301,7 +301,7 @@ class PreparationStage:
         finally:
             caller.has_left = True
 
-    async def _on_thread(self, work: list[Callable[[], object]]) -> list[object]:
+    async def _on_thread(self, work: list[Callable[[], object]], _left_s: float) -> list[object]:
         loop = asyncio.get_running_loop()
         return [await loop.run_in_executor(self._executor, photo) for photo in work]
 

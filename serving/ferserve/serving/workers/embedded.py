@@ -5,6 +5,7 @@ two runs with one thread each.
 """
 
 import asyncio
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -87,8 +88,9 @@ class EmbeddedWorker:
         """One run a thread."""
         return self._threads
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:
         """Score one batch on a thread of its own; a run that was begun is finished even when it is cancelled."""
+        del timeout_s  # ONNX Runtime cannot be interrupted; who waits leaves by cancelling
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.score, batch)
         except Exception as error:
@@ -109,7 +111,7 @@ class EmbeddedWorker:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _score_grey(self, faces: int) -> None:
-        scores = await self.infer(np.repeat(grey_batch(self._info.crop_shape), faces, axis=0))
+        scores = await self.infer(np.repeat(grey_batch(self._info.crop_shape), faces, axis=0), timeout_s=math.inf)
         check_shape(scores, faces)
         if not np.isfinite(scores).all():
             raise WorkerFailedError("expected finite scores of a grey crop, got NaN or infinity")
