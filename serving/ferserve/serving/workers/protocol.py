@@ -38,6 +38,10 @@ class WorkerInfo:
     detail: str
 
 
+class WorkerDeadError(WorkerFailedError):
+    """It will not work again by itself: asking it a second time is no use."""
+
+
 class Worker(Protocol):
     """Scores batches. Every method is called on the event loop and must not block it."""
 

@@ -19,7 +19,7 @@ from ferserve.faces.errors import FerserveError
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.circuit import Circuit, CircuitState
 from ferserve.serving.workers.config import WorkersConfig
-from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, Worker, WorkerInfo, check_shape
+from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, Worker, WorkerDeadError, WorkerInfo, check_shape
 
 _log = logging.getLogger(__name__)
 NEVER_S: Final = float("-inf")
@@ -243,7 +243,7 @@ class Replica:
 
     def _failed(self, error: FerserveError, cause: FailureCause, scores: ScoreBatch | None = None) -> Attempt:
         self._observer.worker_failed(self.name, cause, error.message)
-        at_once = cause in {FailureCause.ANSWER, FailureCause.PROBE}
+        at_once = cause in {FailureCause.ANSWER, FailureCause.PROBE} or isinstance(error, WorkerDeadError)
         if cause is not FailureCause.LATE and self._circuit.failed(self._clock(), at_once=at_once):
             _log.warning("worker %s of %s is taken out: %s", self.name, self._expected.model, error)
             self._complained = True

@@ -8,13 +8,13 @@ from ferserve.faces.archive import INT8, Archive
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.precision import Precision, PrecisionChoice
 from ferserve.serving.errors import ConfigError
-from ferserve.serving.workers.config import WorkerKind, WorkersConfig
+from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.embedded import EmbeddedConfig, EmbeddedWorker
 from ferserve.serving.workers.pool import WorkerPool
 from ferserve.serving.workers.protocol import Worker, WorkerInfo
 from ferserve.serving.workers.replica import WorkerObserver, WorkerSource
 
-RemoteStart = Callable[[Archive, str, WorkersConfig], Awaitable[Worker]]
+RemoteStart = Callable[[str], Awaitable[Worker]]
 """Connects to the server at an endpoint and has it score for real; see `WorkerSource.start`."""
 EMBEDDED = "embedded"
 
@@ -40,12 +40,11 @@ async def start_pool(
     """
     if config.kind == EMBEDDED:
         return await _start_embedded(archive, config, embedded, precision=precision, observer=observer, clock=clock)
-    start = _remote_start(config.kind)
-    sources = [
-        WorkerSource(name=endpoint, start=partial(start, archive, endpoint, config)) for endpoint in config.endpoints
-    ]
+    expected = _expected(archive, config, precision)
+    start = _remote_start(archive, config, expected.precision)
+    sources = [WorkerSource(name=endpoint, start=partial(start, endpoint)) for endpoint in config.endpoints]
     pool = WorkerPool(
-        _expected(archive, config, precision),
+        expected,
         sources,
         config,
         concurrency=config.concurrency,
@@ -102,6 +101,15 @@ def _expected(archive: Archive, config: WorkersConfig, choice: PrecisionChoice) 
     )
 
 
-def _remote_start(kind: WorkerKind) -> RemoteStart:
+def _remote_start(archive: Archive, config: WorkersConfig, precision: Precision) -> RemoteStart:
     """Imported only when asked for: each kind is an extra of its own."""
-    raise ConfigError(f"workers.kind: this installation has no workers of kind {kind}")
+    try:
+        if config.kind == "triton":
+            from ferserve.serving.workers.triton import TritonWorker  # noqa: PLC0415
+
+            return lambda endpoint: TritonWorker.start(archive, endpoint, config, precision=precision)
+    except ImportError as error:
+        raise ConfigError(
+            f"workers.kind: {config.kind} cannot be loaded: {error}. pip install 'ferserve[{config.kind}]'"
+        ) from error
+    raise ConfigError(f"workers.kind: this installation has no workers of kind {config.kind}")
