@@ -98,7 +98,7 @@ class BrightnessWorker:
         self.probes = 0
         self.closed = False
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         self.batches.append(len(batch))
         self.begun.release()
         await asyncio.sleep(0)  # as every real worker suspends

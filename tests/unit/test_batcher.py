@@ -23,8 +23,9 @@ Futures = list["asyncio.Future[FaceOutcome]"]
 class Run:
     """One `infer` call that waits for its test to say how it ends."""
 
-    def __init__(self, batch: CropBatch) -> None:
+    def __init__(self, batch: CropBatch, timeout_s: float) -> None:
         self.batch = batch
+        self.timeout_s = timeout_s
         self.answer: asyncio.Future[ScoreBatch] = asyncio.get_running_loop().create_future()
 
     @property
@@ -42,8 +43,8 @@ class HeldWorker:
         self.concurrency = concurrency
         self.runs: list[Run] = []
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
-        self.runs.append(Run(batch))
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:
+        self.runs.append(Run(batch, timeout_s))
         return await self.runs[-1].answer
 
     async def probe(self) -> None: ...
@@ -231,6 +232,16 @@ async def test_a_worker_that_never_answers_loses_the_batch_at_its_last_deadline_
     await settle()
     bench.worker.runs[2].finish()
     assert await faces_of(after) == [3]
+
+
+async def test_the_worker_hears_how_long_the_last_of_a_batch_waits(bench: Bench):
+    held = await bench.busy()
+    bench.submit(1, flow="a", deadline_s=5.0)
+    bench.submit(2, flow="b", deadline_s=9.0)
+    bench.now_s = 2.0
+    held.finish()
+    await settle()
+    assert bench.worker.runs[1].timeout_s == 7.0
 
 
 async def test_a_deadline_in_a_running_batch_is_told_at_once_and_leaves_the_others_running(bench: Bench):

@@ -9,6 +9,8 @@ from ferserve.serving.admission import Bound
 from ferserve.serving.dispatch import Drop
 from ferserve.serving.metrics import CONTENT_TYPE, Metrics
 from ferserve.serving.requests import ModelRef, Priority
+from ferserve.serving.workers.circuit import CircuitState
+from ferserve.serving.workers.replica import FailureCause
 
 
 @pytest.fixture
@@ -47,6 +49,25 @@ def test_a_batch_shows_its_size_its_waits_and_its_run(metrics: Metrics):
     assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="queue") == pytest.approx(0.4)
     assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="infer") == pytest.approx(0.5)
     assert value(metrics.registry, "ferserve_worker_failed_faces_total", model="mobilenet") == 2
+
+
+def test_a_worker_shows_whether_it_is_used_and_how_it_failed(metrics: Metrics):
+    workers = metrics.workers("mobilenet")
+    workers.circuit_changed("a:1", CircuitState.CLOSED)
+    labels = {"model": "mobilenet", "worker": "a:1"}
+    assert value(metrics.registry, "ferserve_worker_up", **labels) == 1
+    assert value(metrics.registry, "ferserve_worker_failures_total", cause="timeout", **labels) == 0
+    workers.worker_failed("a:1", FailureCause.TIMEOUT, "in words")
+    workers.circuit_changed("a:1", CircuitState.OPEN)
+    workers.batch_retried()
+    assert value(metrics.registry, "ferserve_worker_up", **labels) == 0
+    states = {
+        state.value: value(metrics.registry, "ferserve_worker_circuit", state=state.value, **labels)
+        for state in CircuitState
+    }
+    assert states == {"closed": 0, "open": 1, "half_open": 0}
+    assert value(metrics.registry, "ferserve_worker_failures_total", cause="timeout", **labels) == 1
+    assert value(metrics.registry, "ferserve_retried_batches_total", model="mobilenet") == 1
 
 
 def test_what_was_dropped_before_computation_is_told_apart_by_stage_and_cause(metrics: Metrics):

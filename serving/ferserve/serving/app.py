@@ -85,6 +85,7 @@ class Gateway:
 
     def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics) -> None:
         self._health = Health()
+        engine.workers.subscribe(self._health.served)
         package = version("ferserve")
         bodies = BodyBudget(config.bodies.max_held_bytes)
         rest = create_rest_app(

@@ -101,9 +101,9 @@ class Batcher:
         """Stop at once; whatever is not done gets NotReadyError."""
         await self._dispatcher.close()
 
-    async def _infer(self, crops: list[Crop]) -> list[Scores | Exception]:
+    async def _infer(self, crops: list[Crop], left_s: float) -> list[Scores | Exception]:
         try:
-            scores = await self._worker.infer(np.stack(crops))
+            scores = await self._worker.infer(np.stack(crops), timeout_s=left_s)
             check_shape(scores, len(crops))
         except Exception as error:
             self._observer.worker_failed(len(crops))

@@ -90,8 +90,9 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     """Runs jobs in the queue's order on a fixed number of slots; a free slot takes what waits at once.
 
     Args:
-        run: computes one batch; returns one result or exception a payload, in order. What it raises goes to every job
-            of the batch. Cancelled once nobody waits for the batch any more.
+        run: computes one batch; gets the payloads and the seconds until the last of their deadlines; returns one result
+            or exception a payload, in order. What it raises goes to every job of the batch. Cancelled once nobody waits
+            for the batch any more.
         queue: empty, and nobody else's.
         slots: how many batches run side by side.
         batch_size: of jobs waiting and idle slots; the most jobs in the next batch.
@@ -100,7 +101,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
 
     def __init__(
         self,
-        run: Callable[[list[PayloadT]], Awaitable[Sequence[ResultT | Exception]]],
+        run: Callable[[list[PayloadT], float], Awaitable[Sequence[ResultT | Exception]]],
         queue: FairQueue,
         *,
         slots: int,
@@ -256,7 +257,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         left_s = max(entry.job.deadline_s for entry in entries) - started_s
         try:
             async with asyncio.timeout(left_s) as scope:
-                results = await self._run([entry.payload for entry in entries])
+                results = await self._run([entry.payload for entry in entries], left_s)
         except TimeoutError:
             if scope.expired():
                 raise _too_late() from None

@@ -15,6 +15,8 @@ from ferserve.faces.errors import Reason
 from ferserve.serving.admission import Bound
 from ferserve.serving.dispatch import Drop
 from ferserve.serving.requests import ModelRef, Priority
+from ferserve.serving.workers.circuit import CircuitState
+from ferserve.serving.workers.replica import FailureCause
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OK: Final = "OK"
@@ -36,6 +38,7 @@ class Metrics:
         self._requests = _Requests(self.registry)
         self._faces = _Faces(self.registry)
         self._load = _Load(self.registry)
+        self._workers = _Workers(self.registry)
         self._info = _Info(self.registry)
 
     def exposition(self) -> bytes:
@@ -65,6 +68,10 @@ class Metrics:
     def batches(self, model: str) -> "BatchMetrics":
         """The observer of one archive's batcher."""
         return BatchMetrics(self._load, self._requests, model)
+
+    def workers(self, model: str) -> "WorkerMetrics":
+        """The observer of one archive's workers."""
+        return WorkerMetrics(self._workers, model)
 
     def preparation(self) -> "PreparationMetrics":
         """The observer of the stage that turns photos into crops."""
@@ -132,6 +139,32 @@ class BatchMetrics:
     def worker_failed(self, faces: int) -> None:
         """Faces got no scores because of the worker."""
         self._failed.inc(faces)
+
+
+class WorkerMetrics:
+    """The `WorkerObserver` of one archive's workers."""
+
+    def __init__(self, workers: "_Workers", model: str) -> None:
+        self._workers = workers
+        self._model = model
+        self._retried = workers.retried.labels(model)
+
+    def circuit_changed(self, worker: str, state: CircuitState) -> None:
+        """A worker's circuit has this state from now on."""
+        self._workers.up.labels(self._model, worker).set(state is CircuitState.CLOSED)
+        for each in CircuitState:
+            self._workers.circuit.labels(self._model, worker, each.value).set(each is state)
+        for cause in FailureCause:
+            self._workers.failures.labels(self._model, worker, cause.value)  # shown as 0 before the first
+
+    def worker_failed(self, worker: str, cause: FailureCause, message: str) -> None:
+        """A worker failed once; the words are for the log and for `/status`."""
+        del message
+        self._workers.failures.labels(self._model, worker, cause.value).inc()
+
+    def batch_retried(self) -> None:
+        """A batch is tried on a second worker."""
+        self._retried.inc()
 
 
 class PreparationMetrics:
@@ -222,6 +255,27 @@ class _Load:
         )
         self.worker_failed = Counter(
             "ferserve_worker_failed_faces", "Faces without scores because of the worker.", ["model"], registry=registry
+        )
+
+
+class _Workers:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        worker = ["model", "worker"]
+        self.up = Gauge("ferserve_worker_up", "Whether a worker is given batches.", worker, registry=registry)
+        self.circuit = Gauge(
+            "ferserve_worker_circuit",
+            "1 for the state that a worker's circuit has: closed, open, half_open; 0 for the others.",
+            [*worker, "state"],
+            registry=registry,
+        )
+        self.failures = Counter(
+            "ferserve_worker_failures",
+            "Failed batches and probes, by cause: error, timeout, late (the batch's own deadline), answer, probe.",
+            [*worker, "cause"],
+            registry=registry,
+        )
+        self.retried = Counter(
+            "ferserve_retried_batches", "Batches that were tried on a second worker.", ["model"], registry=registry
         )
 
 

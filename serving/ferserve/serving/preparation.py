@@ -141,7 +141,7 @@ class PreparationStage:
         """Whether a turn that has taken so long is to end; asked on its thread."""
         return self._dispatcher.waiting > 0 and turns_s >= SLICE_S
 
-    async def _on_thread(self, turns: list[Callable[[], object]]) -> list[object]:
+    async def _on_thread(self, turns: list[Callable[[], object]], _left_s: float) -> list[object]:
         loop = asyncio.get_running_loop()
         return [await loop.run_in_executor(self._executor, turn) for turn in turns]
 
