@@ -28,6 +28,7 @@ from ferserve.faces.quality import assess
 from ferserve.faces.types import Crop, Detection, Quality
 from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
 from ferserve.serving.errors import CallCancelledError, DeadlineError
+from ferserve.serving.latency import LatencyModel
 from ferserve.serving.memory_budget import Grant, MemoryBudget
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.requests import AnalyzeOptions, Priority
@@ -243,6 +244,7 @@ class PreparationStage:
             FairQueue(max_jobs=slots, bulk_share=bulk_share, quantum=_PHOTOS_A_TURN),
             slots=slots,
             batch_size=lambda _waiting, _idle: 1,
+            latency=LatencyModel(outliers=False),
             observer=observer,
             clock=clock,
         )
