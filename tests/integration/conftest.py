@@ -206,6 +206,7 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
             max_image_bytes=max_image_bytes,
             bodies=BodyBudget(max_held_bytes),
             observer=observer,
+            version="1.2.3",
         )
         servers.append(server)
         await server.start()

@@ -93,7 +93,7 @@ class Story:
     def started(self, waits_s: Sequence[float]) -> None:
         self.check(all(wait_s >= 0 for wait_s in waits_s), "a wait below zero")
 
-    def finished(self, jobs: int, run_s: float) -> None: ...
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None: ...
 
     def dropped(self, cause: Drop, jobs: int) -> None:
         self.drops[cause] += jobs

@@ -41,13 +41,17 @@ def test_a_batch_shows_its_size_its_waits_and_its_run(metrics: Metrics):
     batches = metrics.batches("mobilenet")
     batches.queued(3)
     batches.started([0.1, 0.3])
-    batches.finished(2, 0.5)
+    batches.finished(2, 0.5, 0.4)
+    batches.finished(2, 0.5, 0.0)
     batches.worker_failed(2)
     assert value(metrics.registry, "ferserve_queued_faces", model="mobilenet") == 3
     assert value(metrics.registry, "ferserve_batch_faces_sum", model="mobilenet") == 2
     assert value(metrics.registry, "ferserve_stage_duration_seconds_count", stage="queue") == 2
     assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="queue") == pytest.approx(0.4)
-    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="infer") == pytest.approx(0.5)
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="infer") == pytest.approx(1.0)
+    error = "ferserve_latency_model_error_ratio"
+    assert value(metrics.registry, f"{error}_count", model="mobilenet") == 1, "the second one was not foreseen"
+    assert value(metrics.registry, f"{error}_sum", model="mobilenet") == pytest.approx(0.25)
     assert value(metrics.registry, "ferserve_worker_failed_faces_total", model="mobilenet") == 2
 
 
@@ -83,7 +87,7 @@ def test_preparation_shows_who_waits_and_for_how_long(metrics: Metrics):
     preparation = metrics.preparation()
     preparation.queued(5)
     preparation.started([0.2])
-    preparation.finished(1, 9.0)
+    preparation.finished(1, 9.0, 8.0)
     assert value(metrics.registry, "ferserve_waiting_images") == 5
     assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="turn") == pytest.approx(0.2)
 

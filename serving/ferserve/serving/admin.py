@@ -83,9 +83,15 @@ def _status(engine: Engine, health: Health, *, version: str, uptime_s: float) ->
 
 def _model(model: LoadedModel, workers: Mapping[str, WorkerStatus]) -> dict[str, Any]:
     worker = model.worker.describe()
+    latency = model.batcher.latency
     return {
         **asdict(model.info),
         "queued_faces": model.batcher.queued_faces,
+        "latency": {  # of a batch of n faces: face_ms * n + batch_ms
+            "face_ms": latency.line.job_s * 1000,
+            "batch_ms": latency.line.fixed_s * 1000,
+            "error_ratio": latency.error_ratio,
+        },
         "worker": {"kind": worker.kind, "detail": worker.detail, "concurrency": model.worker.concurrency},
         "workers": [{"name": name, **asdict(status)} for name, status in workers.items()],
     }

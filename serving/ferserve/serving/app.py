@@ -105,7 +105,7 @@ class Gateway:
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics, bodies)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics, bodies, package)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
@@ -152,7 +152,7 @@ class Gateway:
         logger.info("stopped")
 
     def _bind_grpc(
-        self, config: ServeConfig, engine: Engine, metrics: Metrics, bodies: BodyBudget
+        self, config: ServeConfig, engine: Engine, metrics: Metrics, bodies: BodyBudget, package: str
     ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
         try:
@@ -163,6 +163,7 @@ class Gateway:
                 max_image_bytes=max_image_bytes,
                 bodies=bodies,
                 observer=metrics,
+                version=package,
             )
         except RuntimeError:  # gRPC says no more than that it failed
             place = f"{config.grpc.host} port {config.grpc.port}"

@@ -23,6 +23,7 @@ OK: Final = "OK"
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCH_FACES: Final = (1, 2, 4, 6, 8, 12, 16, 32, 64, 128)
+_ERROR_RATIOS: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _IMAGE_FACES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -114,6 +115,7 @@ class BatchMetrics:
         self._batch_faces = load.batch_faces.labels(model)
         self._failed = load.worker_failed.labels(model)
         self._dropped = {drop: load.dropped.labels("infer", drop.value) for drop in Drop}
+        self._error_ratio = load.latency_error.labels(model)
         self._queue_s = requests.stage.labels("queue")
         self._infer_s = requests.stage.labels("infer")
 
@@ -127,10 +129,12 @@ class BatchMetrics:
         for wait_s in waits_s:
             self._queue_s.observe(wait_s)
 
-    def finished(self, jobs: int, run_s: float) -> None:
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None:
         """A batch ended; its faces were counted as it began."""
         del jobs
         self._infer_s.observe(run_s)
+        if expected_s > 0:
+            self._error_ratio.observe(abs(run_s - expected_s) / expected_s)
 
     def dropped(self, cause: Drop, jobs: int) -> None:
         """Faces left before any computation."""
@@ -184,7 +188,7 @@ class PreparationMetrics:
         for wait_s in waits_s:
             self._turn_s.observe(wait_s)
 
-    def finished(self, jobs: int, run_s: float) -> None:
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None:
         """A photo is done; what took how long is observed by stage."""
 
     def dropped(self, cause: Drop, jobs: int) -> None:
@@ -240,6 +244,13 @@ class _Load:
         self.queued = Gauge("ferserve_queued_faces", "Faces that wait for a batch now.", ["model"], registry=registry)
         self.batch_faces = Histogram(
             "ferserve_batch_faces", "Faces in one batch.", ["model"], buckets=_BATCH_FACES, registry=registry
+        )
+        self.latency_error = Histogram(
+            "ferserve_latency_model_error_ratio",
+            "How far off the expected latency of a batch was, as a part of it.",
+            ["model"],
+            buckets=_ERROR_RATIOS,
+            registry=registry,
         )
         self.refused = Counter(
             "ferserve_refused",
