@@ -22,10 +22,10 @@ from typing import Final, TypeVar, cast
 from ferserve.faces.decode import DecodedImage, DecodeLimits, MinSide, decode
 from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.faces.detectors import Detector
-from ferserve.faces.errors import DegenerateFaceError, FerserveError, ImageTooLargeError
-from ferserve.faces.preprocess import PreprocessSpec, face_crop, whole_crop
-from ferserve.faces.quality import assess
-from ferserve.faces.types import Crop, Detection, Quality
+from ferserve.faces.errors import FerserveError, ImageTooLargeError
+from ferserve.faces.photos import PreparedFace, cut_faces, decoded_side, search
+from ferserve.faces.preprocess import PreprocessSpec, whole_crop
+from ferserve.faces.types import Crop
 from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
 from ferserve.serving.errors import CallCancelledError, DeadlineError
 from ferserve.serving.memory_budget import Grant, MemoryBudget
@@ -53,15 +53,6 @@ class Caller:
     deadline_s: float
     granted_bytes: int = FREE_BYTES
     has_left: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedFace:
-    """One face, ready for the batcher; the detection is in pixels of the original picture."""
-
-    detection: Detection
-    crop: Crop
-    quality: Quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,15 +109,14 @@ class Preparer:
             DeadlineError, CallCancelledError: nobody waits any more.
         """
         began_s = self._still_wanted(caller)
-        min_side_px = None if options.exact else partial(self._wanted_px, options)
+        size_px, exact = options.detection_size_px, options.exact
+        min_side_px = decoded_side(self._detector, detection_size_px=size_px, exact=exact)
         decoded = self._decoded(data, caller.granted_bytes, min_side_px)
         decoded_s = self._still_wanted(caller)
-        found = self._detector.detect(
-            decoded.pixels, size_px=max(decoded.pixels.shape[:2]) if options.exact else self._size_px(options, decoded)
-        )
+        found = search(self._detector, decoded, detection_size_px=size_px, exact=exact)
         detected_s = self._still_wanted(caller)
         kept = found if options.max_faces is None else found[: options.max_faces]
-        faces = tuple(face for face in (_cut(decoded, detection, spec) for detection in kept) if face is not None)
+        faces = cut_faces(decoded, kept, spec)
         return PreparedPhoto(
             width_px=decoded.width_px,
             height_px=decoded.height_px,
@@ -164,13 +154,6 @@ class Preparer:
             preprocess_s += self._clock() - decoded_s
         return PreparedCrops(items=tuple(items), decode_s=decode_s, preprocess_s=preprocess_s)
 
-    def _size_px(self, options: AnalyzeOptions, decoded: DecodedImage) -> int:
-        return options.detection_size_px or self._detector.default_size_px(decoded.height_px, decoded.width_px)
-
-    def _wanted_px(self, options: AnalyzeOptions, height_px: int, width_px: int) -> int:
-        """Pixels that a picture's longer side has to keep: enough for detection, and twice that for crops."""
-        return 2 * (options.detection_size_px or self._detector.default_size_px(height_px, width_px))
-
     def _decoded(self, data: bytes, granted_bytes: int, min_side_px: MinSide | None) -> DecodedImage:
         try:
             return decode(data, self._limits, min_side_px=min_side_px, granted_bytes=granted_bytes)
@@ -201,16 +184,6 @@ class Preparer:
         if now_s >= caller.deadline_s:
             raise DeadlineError("the deadline passed before the picture was ready")
         return now_s
-
-
-def _cut(decoded: DecodedImage, detection: Detection, spec: PreprocessSpec) -> PreparedFace | None:
-    """One face of a picture, or None where no crop can be cut: one odd detection must not cost the others."""
-    try:
-        crop = face_crop(decoded.pixels, detection, spec)
-    except DegenerateFaceError:
-        return None
-    quality = assess(decoded.pixels, detection, crop, scale=decoded.scale)
-    return PreparedFace(detection=detection.scaled(1 / decoded.scale), crop=crop, quality=quality)
 
 
 class PreparationStage:
