@@ -43,7 +43,7 @@ def test_wheel_holds_exactly_ferserve(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ferserve"}
     # One would hide the other portions of the namespace.
     assert "ferserve/__init__.py" not in names
-    portions = ("faces", "handlers", "serving", "training", "v1")
+    portions = ("faces", "handlers", "serving", "torchserve", "training", "v1")
     for portion in portions:
         assert f"ferserve/{portion}/__init__.py" in names
     assert "ferserve/faces/py.typed" in names
