@@ -51,7 +51,7 @@ packaging: $(VENV)/.ready ## builds the wheel, installs and serves it in an empt
 e2e-long: $(VENV)/.ready ## the long tests
 	$(VENV)/bin/pytest -q -m long
 
-proto: $(VENV)/.ready ## regenerate proto/ferserve/v1
+proto: $(VENV)/.ready ## regenerate the code of the .proto files
 	$(VENV)/bin/python proto/generate.py
 
 clean: ## remove both environments and every cache

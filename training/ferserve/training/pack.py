@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ferserve.faces.archive import CARD, INT8, ONNX, PROGRAM, Archive, write_archive
+from ferserve.faces.archive import CARD, HANDLER, INT8, ONNX, PROGRAM, Archive, handler_source, write_archive
 from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.labels import LABELS
@@ -73,7 +73,7 @@ def pack_run(folder: Path, data: str, *, out: Path, threads: int, cpu: Cpu | Non
         recipe, calibration, measured, int8, _sources(recipe, calibration, public, Origin.read(folder))
     )
     card = render_card(recipe, calibration, measured, int8, manifest.data)
-    members = {ONNX: onnx, PROGRAM: program, CARD: card.encode()}
+    members = {ONNX: onnx, PROGRAM: program, CARD: card.encode(), HANDLER: handler_source()}
     return write_archive(out, manifest, members | ({INT8: int8.graph} if isinstance(int8, Int8Graph) else {}))
 
 
