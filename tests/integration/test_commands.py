@@ -79,14 +79,14 @@ def test_a_file_that_cannot_be_read_is_a_row(run, pictures, tiny_archive, tmp_pa
     code, _, _ = run("score", pictures, "--out", out, "--model", tiny_archive)
     rows = {row["path"].rpartition("/")[2]: row for row in map(json.loads, out.read_text().splitlines())}
     assert code == 0
-    assert (rows["dangling.jpg"]["status"], rows["dangling.jpg"]["code"]) == ("error", "INVALID_IMAGE")
+    assert (rows["dangling.jpg"]["status"], rows["dangling.jpg"]["code"]) == ("error", "UNREADABLE")
     assert rows["dangling.jpg"]["message"] == "the file cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["{pictures}", "--out", "{tmp}/x.xlsx"], 2, "expected a name that ends in .parquet, .csv, .jsonl"),
+        (["{pictures}", "--out", "{tmp}/x.xlsx"], 2, "a name that ends in .parquet, .csv, .jsonl"),
         (["{pictures}", "--out", "{tmp}/absent/x.csv"], 2, "expected an existing folder"),
         (["{tmp}/absent", "--out", "{tmp}/x.csv"], 2, "which does not exist"),
         (["{tmp}/empty", "--out", "{tmp}/x.csv"], 2, "found none"),
