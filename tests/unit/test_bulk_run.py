@@ -10,7 +10,8 @@ import pytest
 from tests.bulk.rows import MODEL, analysis, face
 
 from ferserve.faces.errors import InvalidImageError
-from ferserve.serving.bulk import pipeline
+from ferserve.serving.bulk import estimate, pipeline
+from ferserve.serving.bulk.estimate import estimate_run
 from ferserve.serving.bulk.pipeline import WINDOW
 from ferserve.serving.bulk.run import Job, run_bulk
 from ferserve.serving.bulk.scoring import Scoring, scoring_settings
@@ -261,3 +262,27 @@ async def test_one_file_is_there_when_all_is_done_and_nothing_beside_it(folder, 
     await score(again, out=out)
     assert again.asked == [b"end"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", name]
+
+
+async def test_an_estimate_scores_a_sample_and_writes_nothing(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "SAMPLE", 5)
+    put(folder, **{f"p{number}": bytes([number]) for number in range(20)})
+    scorer, now = FakeScorer(), iter(range(10_000))
+    finder = Finder(sources=[str(folder)])
+    found = await estimate_run(finder, scorer.scoring(concurrency=1), kept=4, clock=lambda: float(next(now)))
+    assert (found.pictures, found.kept, found.sample.pictures, found.faces) == (20, 4, 5, 16)
+    assert len(set(scorer.asked)) == 5
+    assert found.seconds == pytest.approx(found.sample.seconds / 5 * 16)
+    assert found.low_s <= found.seconds <= found.high_s
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+async def test_another_seed_samples_other_pictures(folder, monkeypatch):
+    monkeypatch.setattr(estimate, "SAMPLE", 5)
+    put(folder, **{f"p{number}": bytes([number]) for number in range(50)})
+    samples = []
+    for seed in (1, 1, 2):
+        scorer = FakeScorer()
+        await estimate_run(Finder(sources=[str(folder)]), scorer.scoring(), seed=seed)
+        samples.append(sorted(scorer.asked))
+    assert samples[0] == samples[1] != samples[2]

@@ -50,7 +50,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where the shards are; for one file a folder beside it, which is removed once the file is there."""
-        return self.out.with_name(f".{self.out.name}.run") if is_file(self.out) else self.out
+        return working_folder(self.out)
 
     def settings(self, scoring: Scoring) -> Settings:
         """What must not change between two runs into one table."""
@@ -60,6 +60,11 @@ class Job:
             "frames_per_s": self.finder.frames_per_s,
         }
         return {**scoring.settings, **own}
+
+
+def working_folder(out: Path) -> Path:
+    """Where the shards of an output are."""
+    return out.with_name(f".{out.name}.run") if is_file(out) else out
 
 
 @dataclass(slots=True, kw_only=True)

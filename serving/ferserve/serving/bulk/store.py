@@ -192,6 +192,16 @@ def read_manifest(disk: Disk, folder: Path) -> Manifest | None:
         raise ConfigError(f"{folder / MANIFEST}: {error.message}") from None
 
 
+def count_items(disk: Disk, folder: Path) -> int:
+    """How many items have rows in a table that nobody else needs to let go of; 0 without a table."""
+    manifest = read_manifest(disk, folder)
+    if manifest is None:
+        return 0
+    names = (name for name in disk.names(folder) if _SHARD.fullmatch(name))
+    commits = (_commit_of(folder / name, disk.read(folder / name)) for name in names)
+    return sum(len(commit.item_ids) for commit in commits if commit.run == manifest.run)
+
+
 def begin_store(
     folder: Path,
     settings: Settings,

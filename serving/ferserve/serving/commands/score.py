@@ -1,10 +1,14 @@
 """`ferserve score`: folders, archives and videos into one table."""
 
+import asyncio
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from ferserve.serving.commands.options import (
     AsJson,
@@ -15,6 +19,7 @@ from ferserve.serving.commands.options import (
     Threads,
     models_section,
 )
+from ferserve.serving.errors import ConfigError
 from ferserve.serving.requests import (
     MAX_DETECTION_SIZE_PX,
     MAX_FACES_LIMIT,
@@ -24,9 +29,14 @@ from ferserve.serving.requests import (
 )
 
 if TYPE_CHECKING:
-    from ferserve.serving.bulk.run import Job, Tally
+    from contextlib import AbstractAsyncContextManager
+
+    from ferserve.serving.bulk.run import Job
+    from ferserve.serving.bulk.scoring import Scoring
+    from ferserve.serving.bulk.sources import Finder
     from ferserve.serving.bulk.store import OnChange
-    from ferserve.serving.engine import EngineConfig
+
+    ScoringContext = AbstractAsyncContextManager[Scoring]
 
 DetectionSize = Annotated[
     int | None,
@@ -47,7 +57,7 @@ Sources = Annotated[
     ),
 ]
 Out = Annotated[
-    Path,
+    Path | None,
     typer.Option(metavar="DIR|FILE", help="A folder of Parquet shards, or one file: .parquet, .csv or .jsonl."),
 ]
 
@@ -55,7 +65,10 @@ Out = Annotated[
 def score(
     sources: Sources,
     *,
-    out: Out,
+    out: Out = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A gateway's gRPC port; scores here unless it is given.")
+    ] = None,
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
@@ -81,60 +94,94 @@ def score(
     commit_every: Annotated[
         float, typer.Option(min=0, help="Seconds of work that are lost at most where the run is killed.")
     ] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; say how long it would take, from a sample.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score every face of every picture: one row a face, one for a picture without a face, one for an error.
 
     A run that was ended, by whatever, goes on where it was when the same command is run again.
     """
-    from ferserve.serving.bulk.local import bulk_engine
     from ferserve.serving.bulk.run import Job
     from ferserve.serving.bulk.sources import Finder
-    from ferserve.serving.commands.score_progress import print_tally, summary
+    from ferserve.serving.bulk.writers import is_file
+
+    on_change = _on_change(fresh=fresh, mix=mix)
+    if out is not None:
+        is_file(out)  # refuses what cannot be before any work
+    skipped = frozenset(os.path.realpath(folder) for folder in (out, crops) if folder is not None)
+    finder = Finder(sources=sources, frames_per_s=fps, skipped=skipped)
+    flags = models_section(model, sha256, detector, precision)
+    options = AnalyzeOptions(priority=Priority.BULK, detection_size_px=detection_size, exact=exact, max_faces=max_faces)
+    scoring = _local(flags, threads, options) if endpoint is None else _gateway(endpoint, flags, threads, options)
+    if dry_run:
+        _estimate(finder, out, scoring, as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("--out: expected a folder or a file, got none")
+    job = Job(
+        finder=finder,
+        out=out,
+        crops=crops,
+        with_paths=paths,
+        on_change=on_change,
+        retry_failed=retry_failed,
+        commit_every_s=commit_every,
+    )
+    _run(job, scoring, as_json=as_json)
+
+
+def _run(job: "Job", scoring: "ScoringContext", *, as_json: bool) -> None:
+    from ferserve.serving.bulk.run import run_bulk
+    from ferserve.serving.commands.score_progress import print_tally, progress_bar, summary
+
+    with progress_bar(job.finder) as report:
+        tally = asyncio.run(run_bulk(job, scoring, report))
+    if as_json:
+        typer.echo(json.dumps(summary(tally, job.out)))
+    else:
+        print_tally(tally, job.out)
+
+
+def _estimate(finder: "Finder", out: Path | None, scoring: "ScoringContext", *, as_json: bool) -> None:
+    from ferserve.serving.bulk.disk import RealDisk
+    from ferserve.serving.bulk.estimate import estimate_run
+    from ferserve.serving.bulk.run import working_folder
+    from ferserve.serving.bulk.store import count_items
+    from ferserve.serving.commands.score_progress import estimate_summary, print_estimate
+
+    with Console(stderr=True).status("scoring a sample"):
+        kept = 0 if out is None else count_items(RealDisk(), working_folder(out))
+        estimate = asyncio.run(estimate_run(finder, scoring, kept=kept))
+    if as_json:
+        typer.echo(json.dumps(estimate_summary(estimate)))
+    else:
+        print_estimate(estimate)
+
+
+def _local(flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
+    from ferserve.serving.bulk.local import bulk_engine, local_scoring
     from ferserve.serving.cores import available_cores
     from ferserve.serving.engine import EngineConfig
     from ferserve.serving.settings import read_settings
 
-    skipped = frozenset(os.path.realpath(folder) for folder in (out, crops) if folder is not None)
-    job = Job(
-        finder=Finder(sources=sources, frames_per_s=fps, skipped=skipped),
-        out=out,
-        crops=crops,
-        with_paths=paths,
-        on_change=_on_change(fresh=fresh, mix=mix),
-        retry_failed=retry_failed,
-        commit_every_s=commit_every,
-    )
-    models = read_settings(
-        EngineConfig, file=None, environ={}, flags={"models": models_section(model, sha256, detector, precision)}
-    ).models
-    config = bulk_engine(models, threads=threads or available_cores())
-    options = AnalyzeOptions(priority=Priority.BULK, detection_size_px=detection_size, exact=exact, max_faces=max_faces)
-    tally = _run(job, config, options)
-    if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(summary(tally, out)))
-    else:
-        print_tally(tally, out)
+    models = read_settings(EngineConfig, file=None, environ={}, flags={"models": flags}).models
+    return local_scoring(bulk_engine(models, threads=threads or available_cores()), options)
 
 
-def _run(job: "Job", config: "EngineConfig", options: AnalyzeOptions) -> "Tally":
-    import asyncio
+def _gateway(endpoint: str, flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
+    from ferserve.serving.bulk.gateway import gateway_scoring
 
-    from ferserve.serving.bulk.local import local_scoring
-    from ferserve.serving.bulk.run import run_bulk
-    from ferserve.serving.bulk.writers import is_file
-    from ferserve.serving.commands.score_progress import progress_bar
-
-    is_file(job.out)  # before any work
-    with progress_bar(job.finder) as report:
-        return asyncio.run(run_bulk(job, local_scoring(config, options), report))
+    name, *others = flags.pop("archives", [""])
+    given = [flag for flag, value in (*flags.items(), ("threads", threads), ("models", others)) if value]
+    if given:
+        raise ConfigError(f"--endpoint: expected none with --{given[0]}, which is the gateway's own, got {endpoint}")
+    return gateway_scoring(endpoint, replace(options, model=name))
 
 
 def _on_change(*, fresh: bool, mix: bool) -> "OnChange":
     from ferserve.serving.bulk.store import OnChange
-    from ferserve.serving.errors import ConfigError
 
     if fresh and mix:
         raise ConfigError("--fresh, --mix: expected one of them at most, got both")

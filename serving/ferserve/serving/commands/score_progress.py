@@ -3,14 +3,20 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from ferserve.serving.bulk.estimate import Estimate
     from ferserve.serving.bulk.run import Tally
     from ferserve.serving.bulk.sources import Finder
+
+SECONDS_SHOWN: Final = 120
+"""From here on hours, minutes and seconds."""
 
 
 @contextmanager
@@ -40,6 +46,41 @@ def print_tally(tally: "Tally", out: object) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def print_estimate(estimate: "Estimate") -> None:
+    """Two lines on standard output."""
+    sample = estimate.sample
+    kept = f", {estimate.kept} of them scored already" if estimate.kept else ""
+    typer.echo(
+        f"{estimate.pictures} pictures{kept}; a sample of {sample.pictures} took {sample.seconds:.1f} s, "
+        f"{sample.pictures_per_s:.1f} pictures/s, {sample.faces_per_s:.1f} faces/s, {sample.errors} errors"
+    )
+    typer.echo(
+        f"about {_duration(estimate.seconds)} ({_duration(estimate.low_s)} to {_duration(estimate.high_s)}) "
+        f"and {estimate.faces} faces; nothing was written"
+    )
+
+
+def estimate_summary(estimate: "Estimate") -> dict[str, Any]:
+    """For programs."""
+    return {
+        "pictures": estimate.pictures,
+        "kept": estimate.kept,
+        "sampled": estimate.sample.pictures,
+        "sample_seconds": round(estimate.sample.seconds, 3),
+        "pictures_per_s": round(estimate.sample.pictures_per_s, 2),
+        "faces_per_s": round(estimate.sample.faces_per_s, 2),
+        "seconds": round(estimate.seconds, 1),
+        "low_s": round(estimate.low_s, 1),
+        "high_s": round(estimate.high_s, 1),
+        "faces": estimate.faces,
+        "errors": estimate.sample.errors,
+    }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < SECONDS_SHOWN else str(timedelta(seconds=round(seconds)))
 
 
 def summary(tally: "Tally", out: object) -> dict[str, Any]:
