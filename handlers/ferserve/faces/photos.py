@@ -43,7 +43,8 @@ def decoded_side(detector: Detector, *, detection_size_px: int | None, exact: bo
 def search_side_px(detector: Detector, decoded: DecodedImage, *, detection_size_px: int | None, exact: bool) -> int:
     """Longer side that a decoded picture is searched at; options as for `decoded_side`."""
     if exact:
-        return max(decoded.pixels.shape[0], decoded.pixels.shape[1])
+        height, width = decoded.pixels.shape[:2]
+        return int(max(height, width))
     return detection_size_px or detector.default_size_px(decoded.height_px, decoded.width_px)
 
 
