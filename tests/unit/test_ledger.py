@@ -112,7 +112,8 @@ def test_probes_stand_by_protocol(results):
     )
     found = find(ByProbe(data="ck48", configuration="6-S-NC"), read)
     assert (found.paper.value, found.clean.value) == pytest.approx((91, 81))
-    assert found.clean.basis == "mean of 2 groupings, Student's t"
+    assert (found.clean.low, found.clean.high) == pytest.approx((76, 86))
+    assert found.clean.basis == "309 faces, 106 people resampled, mean of 2 groupings"
     jaffe = find(ByProbe(data="jaffe"), read)
     assert (jaffe.clean.value, jaffe.clean.low, jaffe.clean.high) == pytest.approx((60, 55, 65))
     assert "106 people resampled" in jaffe.clean.basis
@@ -135,8 +136,19 @@ def test_other_kinds_are_found(results):
     assert "archives on sets they never saw: jaffe 50.00 %" in page
 
 
+def test_runs_are_listed_with_seed_and_data(results):
+    recipe = {"name": "net-b-faces", "seed": 3}
+    run = {"kind": "training", "recipe": recipe, "recipe_sha256": "cd" * 32, "machine": MACHINE}
+    learnt = run | {"calibration": {"accuracy": _share(0.4), "data_sha256": "ef" * 32}}
+    scaled = run | {"calibration": {"after": _report(0.6), "data_sha256": "ef" * 32}}
+    page = render(results(faces=learnt, expressions=scaled))
+    assert (
+        "| faces.json | training of net-b-faces: validation 40.00 % | recipe cdcdcdcdcdcd, seed 3 | fitted on" in page
+    )
+    assert "validation 60.00 %" in page
+
+
 def test_a_gap_is_bold_only_where_the_whole_interval_is_better(results):
-    assert "| +1.97 |" not in render(results(one=_evaluation("mobilenet", 0.69)))
     assert "| **+1.97** |" in render(results(one=_evaluation("mobilenet", 0.69)))
     wide = _evaluation("mobilenet", 0.69) | {"report": _report(0.69) | {"accuracy": _share(0.69, 0.03)}}
     assert "| +1.97 |" in render(results(one=wide))
@@ -145,8 +157,10 @@ def test_a_gap_is_bold_only_where_the_whole_interval_is_better(results):
 def test_what_is_no_result_is_named(tmp_path):
     with pytest.raises(DataError, match="expected a folder of result files, found none at"):
         read_results(tmp_path / "nowhere")
-    (tmp_path / "x.json").write_text('{"what": 1}')
-    with pytest.raises(DataError, match=r"x\.json: expected a result file with a kind, got keys what"):
+    (tmp_path / "x.json").write_text('{"detectors": {}}')
+    assert read_results(tmp_path) == []
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"x\.json: expected a result file of train or evaluate, got a list"):
         read_results(tmp_path)
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(DataError, match="got no JSON"):

@@ -10,6 +10,9 @@ from ferserve.training.data.errors import DataError
 from ferserve.training.intervals import over_seeds
 from ferserve.training.ledger.claims import ByProbe, ByTime, Evidence, OnSet, OnSplit, Served
 
+KINDS: Final = ("cross-dataset", "evaluation", "overlap", "probe", "served", "tradeoff", "training")
+"""Results that the ledger is made of; others, such as a detector's or a load test's, lie beside them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -50,10 +53,10 @@ class Measured:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Every result file of a folder, by name.
+    """Every result file of a folder that is of a kind in `KINDS`, by name.
 
     Raises:
-        DataError: no such folder, or a file that is no result; the message names it.
+        DataError: no such folder, or a file that is no JSON object; the message names it.
     """
     if not folder.is_dir():
         raise DataError(f"expected a folder of result files, found none at {folder}; --results names it")
@@ -61,14 +64,13 @@ def read_results(folder: Path) -> list[Result]:
     for path in sorted(folder.glob("*.json")):
         try:
             values = json.loads(path.read_text())
-            kind = values.get("kind") or ("tradeoff" if "candidates" in values else "")
-        except (ValueError, AttributeError) as error:
-            raise DataError(
-                f"{path}: expected a result file as `train` and `evaluate` write it, got no JSON"
-            ) from error
-        if not kind:
-            raise DataError(f"{path}: expected a result file with a kind, got keys {', '.join(values)[:80]}")
-        results.append(Result(name=path.name, kind=kind, values=values))
+        except ValueError as error:
+            raise DataError(f"{path}: expected a result file of train or evaluate, got no JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise DataError(f"{path}: expected a result file of train or evaluate, got a {type(values).__name__}")
+        kind = values.get("kind") or ("tradeoff" if "candidates" in values else "")
+        if kind in KINDS:
+            results.append(Result(name=path.name, kind=kind, values=values))
     return results
 
 
@@ -151,7 +153,7 @@ def _by_probe(evidence: ByProbe, results: Sequence[Result]) -> Measured | None:
 
 
 def _of_probe(result: Result) -> Figure:
-    """The mean over groupings; the interval resamples people, for groupings of the same faces are no independent runs."""
+    """The mean over groupings, with an interval that resamples people: groupings of one set are no independent runs."""
     shares = [_percent(run["people"] or run["report"]["accuracy"]) for run in result.values["runs"]]
     value, low, high = (sum(share[place] for share in shares) / len(shares) for place in range(3))
     basis = f"{result.values['faces']} faces, {result.values['people_count']} people resampled"

@@ -71,7 +71,8 @@ def _files(results: Sequence[Result]) -> Iterator[str]:
 def _what(result: Result) -> str:
     values = result.values
     if result.kind == "training":
-        accuracy = values["calibration"]["after"]["accuracy"]["value"]
+        calibration = values["calibration"]  # of a net that becomes no archive: its accuracy alone
+        accuracy = calibration.get("after", calibration)["accuracy"]["value"]
         return f"training of {values['recipe']['name']}: validation {100 * accuracy:.2f} %"
     if result.kind == "cross-dataset":
         rows = (f"{row['data']} {100 * row['report']['accuracy']['value']:.2f} %" for row in values["rows"])
@@ -110,7 +111,7 @@ def _configuration(result: Result) -> str:
 def _data(result: Result) -> str:
     values = result.values
     if result.kind == "training":
-        return f"fer2013 {_short(values['calibration']['data_sha256'])}"
+        return f"fitted on {_short(values['calibration']['data_sha256'])}"
     if result.kind == "cross-dataset":
         return ", ".join(f"{row['data']} {_short(row['data_sha256'])}" for row in values["rows"])
     if result.kind == "overlap":
