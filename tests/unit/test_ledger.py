@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ferserve.training.cli.ledger import ledger
 from ferserve.training.data.errors import DataError
-from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, ByProbe, ByTime, OnSet, OnSplit
+from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, ByFolds, ByTime, OnSet, OnSplit
 from ferserve.training.ledger.measured import find, read_results
 from ferserve.training.ledger.page import render
 
@@ -110,14 +110,38 @@ def test_probes_stand_by_protocol(results):
         jaffe=_probe("frames", 0.7, data="jaffe", configuration=None),
         alone=_probe("leave-one-out", 0.6, data="jaffe", configuration=None),
     )
-    found = find(ByProbe(data="ck48", configuration="6-S-NC"), read)
+    found = find(ByFolds(recipes=("refined",), data="ck48", configuration="6-S-NC"), read)
     assert (found.paper.value, found.clean.value) == pytest.approx((91, 81))
     assert (found.clean.low, found.clean.high) == pytest.approx((76, 86))
-    assert found.clean.basis == "309 faces, 106 people resampled, mean of 2 groupings"
-    jaffe = find(ByProbe(data="jaffe"), read)
+    assert found.clean.basis == (
+        "linear probe of the default archive; 309 faces, 106 people resampled, mean of 2 groupings"
+    )
+    jaffe = find(ByFolds(recipes=("refined",), data="jaffe"), read)
     assert (jaffe.clean.value, jaffe.clean.low, jaffe.clean.high) == pytest.approx((60, 55, 65))
     assert "106 people resampled" in jaffe.clean.basis
-    assert find(ByProbe(data="ck48", configuration="8-S"), read) is None
+    assert find(ByFolds(recipes=("refined",), data="ck48", configuration="8-S"), read) is None
+
+
+def _tuned(protocol, accuracy, seed=1, name="refined"):
+    return {
+        "kind": "fine-tuning", "recipe": {"name": name, "seed": seed}, "recipe_sha256": "cd" * 32, "data": "ck48",
+        "data_sha256": "ef" * 32, "configuration": "6-S-NC", "protocol": protocol, "faces": 309,
+        "report": _report(accuracy), "people": _share(accuracy, 0.04), "selected": _share(0.97), "machine": MACHINE,
+    }  # fmt: skip
+
+
+def test_fine_tuning_stands_before_a_probe(results):
+    evidence = ByFolds(recipes=("refined",), data="ck48", configuration="6-S-NC")
+    read = results(frames=_tuned("frames", 0.95), subjects=_tuned("subjects", 0.93), probe=_probe("frames", 0.9))
+    found = find(evidence, read)
+    assert (found.paper.value, found.clean.value) == pytest.approx((95, 93))
+    assert (found.clean.low, found.clean.high) == pytest.approx((89, 97))
+    assert "97.00 if each epoch is chosen on its own fold" in found.paper.basis
+    assert "fine-tuning of refined: 95.00 %" in render(read)
+    again = results(frames2=_tuned("frames", 0.96, seed=2))
+    assert find(evidence, again).paper.basis == "mean of 2 runs, Student's t"
+    other = ByFolds(recipes=("other",), data="ck48", configuration="6-S-NC", or_probe=False)
+    assert find(other, again) is None
 
 
 def test_other_kinds_are_found(results):

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from ferserve.training.data.errors import DataError
 from ferserve.training.intervals import over_seeds
-from ferserve.training.ledger.claims import ByProbe, ByTime, Evidence, OnSet, OnSplit, Served
+from ferserve.training.ledger.claims import ByFolds, ByTime, Evidence, OnSet, OnSplit, Served
 
-KINDS: Final = ("cross-dataset", "evaluation", "overlap", "probe", "served", "tradeoff", "training")
+KINDS: Final = ("cross-dataset", "evaluation", "fine-tuning", "overlap", "probe", "served", "tradeoff", "training")
 """Results that the ledger is made of; others, such as a detector's or a load test's, lie beside them."""
 
 
@@ -141,24 +141,49 @@ def _of_seeds(values: Sequence[float], files: tuple[str, ...]) -> Figure:
     return Figure(value=over.mean, low=over.low, high=over.high, basis=basis, files=files)
 
 
-def _by_probe(evidence: ByProbe, results: Sequence[Result]) -> Measured | None:
-    wanted = {"data": evidence.data, "configuration": evidence.configuration}
-    frames = _of_kind(results, "probe", protocol="frames", **wanted)
-    clean = _of_kind(results, "probe", protocol="leave-one-out", **wanted) or _of_kind(
-        results, "probe", protocol="subjects", **wanted
-    )
-    if not frames:
+def _by_folds(evidence: ByFolds, results: Sequence[Result]) -> Measured | None:
+    tuned, probed = _folds(evidence, results, "fine-tuning"), _folds(evidence, results, "probe")
+    return tuned or (probed if evidence.or_probe else None)
+
+
+def _folds(evidence: ByFolds, results: Sequence[Result], kind: str) -> Measured | None:
+    fitting = [
+        result
+        for result in _of_kind(results, kind, data=evidence.data, configuration=evidence.configuration)
+        if kind == "probe" or result.values["recipe"]["name"] in evidence.recipes
+    ]
+    read = _of_probe if kind == "probe" else _of_tuning
+    by_protocol = {
+        protocol: read(files)
+        for protocol in ("frames", "subjects", "leave-one-out")
+        if (files := [result for result in fitting if result.values["protocol"] == protocol])
+    }
+    if "frames" not in by_protocol:
         return None
-    return Measured(paper=_of_probe(frames[0]), clean=_of_probe(clean[0]) if clean else None)
+    return Measured(paper=by_protocol["frames"], clean=by_protocol.get("leave-one-out") or by_protocol.get("subjects"))
 
 
-def _of_probe(result: Result) -> Figure:
+def _of_tuning(results: Sequence[Result]) -> Figure:
+    """Of the last epochs, which nothing was selected by."""
+    files = tuple(result.name for result in results)
+    if len(results) > 1:
+        return _of_seeds([100 * result.values["report"]["accuracy"]["value"] for result in results], files)
+    values = results[0].values
+    value, low, high = _percent(values["people"] or values["report"]["accuracy"])
+    basis = f"fine-tuned, last epoch; {values['faces']} faces, people resampled"
+    if values.get("selected"):
+        basis += f"; {100 * values['selected']['value']:.2f} if each epoch is chosen on its own fold"
+    return Figure(value=value, low=low, high=high, basis=basis, files=files)
+
+
+def _of_probe(results: Sequence[Result]) -> Figure:
     """The mean over groupings, with an interval that resamples people: groupings of one set are no independent runs."""
-    shares = [_percent(run["people"] or run["report"]["accuracy"]) for run in result.values["runs"]]
+    values = results[0].values
+    shares = [_percent(run["people"] or run["report"]["accuracy"]) for run in values["runs"]]
     value, low, high = (sum(share[place] for share in shares) / len(shares) for place in range(3))
-    basis = f"{result.values['faces']} faces, {result.values['people_count']} people resampled"
+    basis = f"linear probe of the default archive; {values['faces']} faces, {values['people_count']} people resampled"
     basis += f", mean of {len(shares)} groupings" if len(shares) > 1 else ""
-    return Figure(value=value, low=low, high=high, basis=basis, files=(result.name,))
+    return Figure(value=value, low=low, high=high, basis=basis, files=(results[0].name,))
 
 
 def _on_set(evidence: OnSet, results: Sequence[Result]) -> Measured | None:
@@ -204,7 +229,7 @@ def _served(_evidence: Served, results: Sequence[Result]) -> Measured | None:
 
 _FINDERS: Final[dict[type[Evidence], Callable[[Any, Sequence[Result]], Measured | None]]] = {
     OnSplit: _on_split,
-    ByProbe: _by_probe,
+    ByFolds: _by_folds,
     OnSet: _on_set,
     ByTime: _by_time,
     Served: _served,

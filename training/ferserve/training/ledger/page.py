@@ -74,6 +74,8 @@ def _what(result: Result) -> str:
         calibration = values["calibration"]  # of a net that becomes no archive: its accuracy alone
         accuracy = calibration.get("after", calibration)["accuracy"]["value"]
         return f"training of {values['recipe']['name']}: validation {100 * accuracy:.2f} %"
+    if result.kind == "fine-tuning":
+        return f"fine-tuning of {values['recipe']['name']}: {100 * values['report']['accuracy']['value']:.2f} %"
     if result.kind == "cross-dataset":
         rows = (f"{row['data']} {100 * row['report']['accuracy']['value']:.2f} %" for row in values["rows"])
         return f"archives on sets they never saw: {', '.join(rows)}"
@@ -93,6 +95,9 @@ def _configuration(result: Result) -> str:
     values = result.values
     if result.kind == "training":
         return f"recipe {_short(values['recipe_sha256'])}, seed {values['recipe']['seed']}"
+    if result.kind == "fine-tuning":
+        of = f"{values['configuration'] or 'whole'}, {values['protocol']}"
+        return f"recipe {_short(values['recipe_sha256'])}, {of}, seed {values['recipe']['seed']}"
     parts = [f"archive {_short(values['archive_sha256'])}"] if "archive_sha256" in values else []
     if result.kind == "cross-dataset":
         parts = [
