@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ferserve.serving.bulk.disk import RealDisk
 from ferserve.serving.bulk.local import bulk_engine, resolved
 from ferserve.serving.bulk.manifest import Manifest
 from ferserve.serving.bulk.ray_worker import TODO, RayWorker, WorkerConfig, scored_of
 from ferserve.serving.bulk.sources import identity_of
+from ferserve.serving.bulk.store import read_manifest
 from ferserve.serving.cli import main
 from ferserve.serving.engine import ModelsConfig
 from ferserve.serving.requests import AnalyzeOptions, Priority
@@ -73,6 +75,8 @@ def test_a_worker_gives_the_rows_of_one_process(tmp_path, pictures, tiny_archive
     paths = [pictures / "1.jpg", pictures / "2.jpg", pictures / "no.png", tmp_path / "a.tar"]
     raw = [os.fsencode(path) for path in paths]
     todo = pa.table([raw, raw], schema=TODO)
+    begun = read_manifest(RealDisk(), tmp_path / "here").settings
+    assert {name: begun[name] for name in settings} == settings  # so that either may go on with the other's table
     worker = RayWorker(config)
     done = [row for table in worker(todo) for row in table.to_pylist()]
     worker.close()

@@ -28,6 +28,8 @@ from ferserve.serving.workers.embedded import EmbeddedConfig
 logger = logging.getLogger(__name__)
 PICTURES_PER_CORE: Final = 3
 """Pictures in the works for each core: one is being computed, one waits decoded or read, one is being read."""
+DECODE_BYTES_A_CORE: Final = 36 * 2**20
+"""Memory for large pictures: on two cores what a gateway has, and with more cores as much more."""
 PICTURE_TIMEOUT_S: Final = 600.0
 """Nobody waits for a folder's picture, so this only bounds one that never ends."""
 UNBOUNDED_FACES: Final = 10**9
@@ -40,7 +42,7 @@ def bulk_engine(models: ModelsConfig, *, threads: int) -> EngineConfig:
     return EngineConfig(
         models=models,
         decode=decode,
-        analyzer=AnalyzerConfig(threads=threads),
+        analyzer=AnalyzerConfig(threads=threads, decode_budget_bytes=threads * DECODE_BYTES_A_CORE),
         embedded=EmbeddedConfig(threads=threads),
         admission=AdmissionConfig(
             max_images=pictures,

@@ -21,6 +21,7 @@ from ferserve.serving.bulk.shards import ItemRows
 from ferserve.serving.bulk.sources import Finder
 from ferserve.serving.bulk.store import OnChange, Store, open_store
 from ferserve.serving.bulk.writers import is_file, write_file
+from ferserve.serving.errors import ConfigError
 
 SHARD_ROWS: Final = 8192
 COMMIT_EVERY_S: Final = 30.0
@@ -175,6 +176,11 @@ def filling(job: Job, settings: Settings, clock: Callable[[], float] = time.mono
         OutputError: the disk refuses.
     """
     one_file = is_file(job.out)
+    if one_file and job.retry_failed and not job.folder.is_dir():
+        raise ConfigError(
+            f"--retry-failed: expected a folder of shards or a file that is not finished yet, got {job.out}: "
+            "one file is written as a whole, and does not say what is in it"
+        )
     both = job.settings(settings)
     with open_store(job.folder, both, on_change=job.on_change, retry_failed=job.retry_failed) as store:
         table = Filling(store, clock, commit_every_s=job.commit_every_s)

@@ -256,6 +256,8 @@ def open_store(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"{folder}: another run writes there") from None
+        except OSError as error:  # a file system without locks
+            raise refused(folder / LOCK, error) from error
         store = begin_store(folder, settings, disk=RealDisk(), on_change=on_change, retry_failed=retry_failed)
         try:
             yield store
