@@ -48,7 +48,8 @@ unit: $(VENV)/.ready ## unit, property, golden and integration tests
 packaging: $(VENV)/.ready ## builds the wheel, installs and serves it in an empty environment without torch
 	$(VENV)/bin/pytest -q -m packaging
 
-e2e-long: $(VENV)/.ready ## the long tests
+e2e-long: $(VENV)/.ready ## the long tests, a real local Ray among them
+	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$(TEST_EXTRAS),ray]'
 	$(VENV)/bin/pytest -q -m long
 
 proto: $(VENV)/.ready ## regenerate the code of the .proto files
