@@ -34,6 +34,8 @@ from ferserve.faces.errors import FerserveError, InvalidRequestError, Reason
 from ferserve.faces.labels import EXPRESSIONS, LABELS
 from ferserve.faces.types import Box, Detection, Quality, QualityIssue, ScoredFace
 
+MAX_MESSAGE_BYTES: Final = 64 * 2**20
+"""Of a request and of an answer, on both sides; TorchServe's own default is 6.5 MB."""
 CROPS: Final = "crops"
 PHOTO_PREFIX: Final = "photo."
 OPTIONS: Final = "options"

@@ -16,7 +16,7 @@ from ferserve.faces.archive import PROGRAM, Archive
 from ferserve.faces.arrays import MAGIC, pack_array, unpack_array
 from ferserve.faces.errors import InvalidRequestError
 from ferserve.faces.precision import Precision
-from ferserve.faces.wire import CROPS, DESCRIBE, Description, RemoteError, read_reply
+from ferserve.faces.wire import CROPS, DESCRIBE, MAX_MESSAGE_BYTES, Description, RemoteError, read_reply
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.proof import prove
@@ -25,8 +25,6 @@ from ferserve.torchserve.inference_service_pb2 import PredictionsRequest
 from ferserve.torchserve.inference_service_pb2_grpc import InferenceAPIsServiceStub
 
 _log = logging.getLogger(__name__)
-MAX_MESSAGE_BYTES: Final = 64 * 2**20
-"""As `ferserve torchserve` sets it on the server, which would otherwise cancel what is larger than 6.5 MB."""
 _CHANNEL: Final = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
