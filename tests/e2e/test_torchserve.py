@@ -122,7 +122,7 @@ async def test_crops_of_another_shape_are_refused_by_name_and_the_worker_goes_on
     assert answer.status_code == 400
     expected = "expected uint8 crops of shape (N, 48, 48, 1), got (2, 40, 48, 1)"
     assert answer.json() == {"error": {"reason": "INVALID_REQUEST", "message": expected}}
-    with pytest.raises(WorkerFailedError, match="answered INVALID_REQUEST to a batch of 2 faces"):
+    with pytest.raises(WorkerFailedError, match="answered INVALID_REQUEST to 2 faces"):
         await worker.infer(np.zeros((2, 40, 48, 1), np.uint8), timeout_s=60)
     await worker.probe()
 
@@ -141,7 +141,7 @@ def test_a_photo_goes_in_by_curl_and_its_faces_come_out(torchserve, photo, crop,
 def test_of_many_photos_a_bad_one_is_an_error_in_its_own_place(torchserve, photo, crop, session):
     sent = {"photo.a": photo, "photo.b": photo[:5000], "photo.c": b"no picture", "photo.d": photo}
     photos = unpack_photos(ask(torchserve.grpc, sent | {"options": PhotoOptions(max_faces=3).pack()}))
-    assert list(photos) == ["a", "b", "c", "d"]
+    assert sorted(photos) == ["a", "b", "c", "d"]
     assert (photos["b"].reason, photos["c"].reason) == (Reason.INVALID_IMAGE, Reason.UNSUPPORTED_MEDIA)
     expected = session.score(crop[None])[0]
     for name in "ad":
