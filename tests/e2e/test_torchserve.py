@@ -78,7 +78,9 @@ def torchserve(tmp_path_factory):
     server = TorchServe(tmp_path_factory.mktemp("torchserve"))
     ask(server.grpc, {"describe": b""})  # waits until the worker has loaded
     yield server
-    server.stop()
+    worker_pid = pid_of_worker(server)
+    assert server.stop() == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{worker_pid}").exists(), "the server's worker outlived it"
 
 
 @pytest.fixture
@@ -168,6 +170,21 @@ def test_a_gateway_scores_on_it(torchserve, start_gateway, photo, crop, session)
     assert (model["worker"]["kind"], model["workers"][0]["circuit"]) == ("torchserve", "closed")
 
 
+def test_a_gateway_in_photo_mode_has_photos_searched_there(torchserve, start_gateway, photo, crop, session, tmp_path):
+    settings = tmp_path / "gateway.toml"
+    settings.write_text(
+        f'[workers]\nkind = "torchserve"\nendpoints = ["{torchserve.grpc}"]\nphoto_mode = true\ncall_timeout_s = 60.0\n'
+    )
+    served = start_gateway("--config", str(settings))
+    with Client(served.grpc) as client:
+        whole, cut_off = client.analyze_batch([photo, photo[:5000]], timeout_s=60)
+    (face,) = whole.faces
+    assert (face.expression.label, whole.detector) == ("happy", default_detector().name)
+    assert np.abs(face.scores - session.score(crop[None])[0]).max() < TOLERANCE
+    assert whole.timings.detect_ms > 0
+    assert cut_off.reason is Reason.INVALID_IMAGE
+
+
 def test_it_says_little_and_writes_no_files(torchserve, photo):
     """A warning a request, or a log file that grows, would show content or fill a disk."""
     before = torchserve.log.stat().st_size
@@ -176,14 +193,6 @@ def test_it_says_little_and_writes_no_files(torchserve, photo):
     assert torchserve.log.stat().st_size == before, torchserve.log.read_text()[before:]
     folder = torchserve.log.parent / "server"
     assert {path.name for path in folder.iterdir()} == {"config.properties", "log4j2.xml", "model-store", "tmp"}
-
-
-def test_sigterm_ends_the_server_and_its_workers(tmp_path):
-    server = TorchServe(tmp_path)
-    ask(server.grpc, {"describe": b""})
-    worker_pid = pid_of_worker(server)
-    assert server.stop() == 128 + signal.SIGTERM
-    assert not Path(f"/proc/{worker_pid}").exists()
 
 
 def pid_of_worker(server):
@@ -206,15 +215,19 @@ def grey_face():
     return buffer.getvalue()
 
 
+def score(client, crop, timeout_s=2):
+    (item,) = client.classify([crop], timeout_s=timeout_s).items
+    if isinstance(item, FerserveError):
+        raise item
+
+
 def answers_again(served, crop, within_s):
     """Seconds until a gateway scores a face."""
     began_s = time.monotonic()
     with Client(served.grpc) as client:
         while True:
             try:
-                (item,) = client.classify([crop], timeout_s=2).items
-                if isinstance(item, FerserveError):
-                    raise item
+                score(client, crop)
             except FerserveError:
                 if time.monotonic() - began_s > within_s:
                     raise
@@ -235,8 +248,9 @@ def test_a_killed_worker_comes_back(torchserve, gateway, capsys):
 def test_a_killed_server_comes_back_once_it_is_started_again(torchserve, gateway, capsys):
     torchserve.process.kill()
     torchserve.process.wait(timeout=30)
-    status = httpx.post(f"{gateway.rest}/v1/faces:classify", files={"image": grey_face()}).status_code
-    assert status in {429, 503}
+    with Client(gateway.grpc) as client, pytest.raises(FerserveError) as caught:
+        score(client, grey_face(), timeout_s=0.5)
+    assert caught.value.reason in {Reason.NOT_READY, Reason.WORKER_FAILED, Reason.DEADLINE}
     began_s = time.monotonic()
     torchserve.start()
     listens_s = time.monotonic() - began_s

@@ -2,12 +2,14 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +24,9 @@ PORTS = ("grpc-port", "http-port", "management-grpc-port", "management-http-port
 
 def built_venv() -> Path:
     """The environment, built unless it stands there for the same requirements; one process builds, the others wait."""
-    wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    parts = [project["dependencies"], project["optional-dependencies"]["torchserve"], project["entry-points"]]
+    wanted = hashlib.sha256(json.dumps(parts).encode() + (ROOT / "constraints.txt").read_bytes())
     ready = VENV / ".ready"
     VENV.parent.mkdir(exist_ok=True)
     with (VENV.parent / "torchserve-venv.lock").open("w") as lock:

@@ -122,7 +122,7 @@ def test_a_dry_run_says_how_long_it_would_take(run, pictures, tiny_archive, tmp_
         (["{tmp}/absent", "--out", "{tmp}/x.csv"], 2, "which does not exist"),
         (["{tmp}/empty", "--out", "{tmp}/x.csv"], 2, "found none"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--detector", "eyes"], 2, "detector must be one of"),
-        (["{pictures}", "--out", "{tmp}/x.csv", "--precision", "fp16"], 2, "'fp16'"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--precision", "fp8"], 2, "'fp8'"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--model", "{tmp}/absent.mar"], 1, "absent.mar"),
         (["{pictures}"], 2, "--out"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--max-faces", "0"], 2, "--max-faces"),

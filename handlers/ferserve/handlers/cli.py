@@ -59,8 +59,8 @@ def serve(
         workers=workers,
         detector=detector,
     )
-    write_folder(folder, [open_archive(name) for name in archives or (DEFAULT,)], settings)
     command, environment = java_command(folder, settings), server_environment(folder, settings)
+    write_folder(folder, [open_archive(name) for name in archives or (DEFAULT,)], settings)
     if write_only:
         new = {name: value for name, value in environment.items() if os.environ.get(name) != value}
         typer.echo(shlex.join(["env", *(f"{name}={value}" for name, value in new.items()), *command]))

@@ -107,7 +107,7 @@ def load_answerer(folder: Path, *, device: str, detector: str = DEFAULT_DETECTOR
         device=scorer.device,
         detector=searching.name,
     )
-    threads = ThreadPoolExecutor(thread_name_prefix="photo")
+    threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="photo")
     images = ImageHandler(manifest, searching, DecodeLimits(), executor=threads)
     _log.info("%s %s runs on %s in %s", manifest.name, manifest.version, scorer.device, scorer.precision)
     return Answerer(scorer.score, FaceHandler(shape), images, description)
