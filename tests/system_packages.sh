@@ -5,6 +5,7 @@ set -eu
 missing=""
 command -v make >/dev/null || missing="$missing make"
 "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+command -v java >/dev/null || missing="$missing openjdk-17-jre-headless" # for TorchServe
 
 [ -z "$missing" ] && exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

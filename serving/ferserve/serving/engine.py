@@ -27,6 +27,7 @@ from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.worker_board import ModelWorkers, WorkerBoard
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.embedded import EmbeddedConfig
@@ -141,6 +142,13 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
                 clock=CLOCK,
             )
             board.show(name, workers)
+            photos = RemotePhotos(
+                pool,
+                slots=pool.concurrency,
+                bulk_share=config.batching.bulk_share,
+                observer=metrics.preparation(),
+                clock=CLOCK,
+            )
             models[name] = LoadedModel.serve(
                 archive,
                 pool,
@@ -148,6 +156,7 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
                 policy=config.batching,
                 observer=metrics.batches(name),
                 clock=CLOCK,
+                photos=photos if config.workers.photo_mode else None,
             )
             stack.push_async_callback(models[name].close)
             metrics.archive_loaded(models[name].info)

@@ -8,6 +8,7 @@ from ferserve.faces.archive import Archive
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.serving.batcher import Batcher, BatchObserver
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import ModelInfo
 from ferserve.serving.workers.protocol import Worker
 
@@ -20,13 +21,15 @@ class LoadedModel:
         info: what callers see of it.
         spec: how its crops are made.
         worker: runs its graph.
-        batcher: the one way to the worker.
+        batcher: the one way to the worker for crops.
+        photos: the way for whole photos, where workers search them; None where photos are searched here.
     """
 
     info: ModelInfo
     spec: PreprocessSpec
     worker: Worker
     batcher: Batcher
+    photos: RemotePhotos | None = None
 
     @classmethod
     def serve(
@@ -38,6 +41,7 @@ class LoadedModel:
         policy: BatchPolicyConfig,
         observer: BatchObserver,
         clock: Callable[[], float],
+        photos: RemotePhotos | None = None,
     ) -> Self:
         """Put a batcher in front of a worker that runs this archive; the model owns both from now on."""
         manifest = archive.manifest
@@ -57,9 +61,11 @@ class LoadedModel:
             is_default=is_default,
         )
         batcher = Batcher(worker, policy, observer=observer, clock=clock)
-        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher)
+        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher, photos=photos)
 
     async def close(self) -> None:
         """Stop at once; faces that are not done get NotReadyError. Drain the batcher before to finish them."""
+        if self.photos is not None:
+            await self.photos.close()
         await self.batcher.close()
         await self.worker.close()
