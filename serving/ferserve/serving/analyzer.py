@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypedDict, TypeVar
 
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.faces.labels import Expression
 from ferserve.faces.types import Crop, ScoredFace
 from ferserve.serving.admission import Admission, Forecast
 from ferserve.serving.answers import Waits, crops_answer, photo_answer
@@ -80,11 +81,14 @@ class AnalysisObserver(Protocol):
     def stage(self, stage: str, duration_s: float) -> None:
         """`decode`, `detect` or `preprocess` of one request took so long."""
 
-    def image_scored(self, model: str, *, faces: int, uncertain: int) -> None:
-        """A photo was answered."""
+    def forecast(self, foreseen_s: float, took_s: float) -> None:
+        """A request that found the queues busy took so long, of which admission foresaw so much, above 0."""
 
-    def faces_scored(self, model: str, *, faces: int, uncertain: int) -> None:
-        """Crops were answered."""
+    def image_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
+        """A photo was answered; `tops` has the highest expression of each of its faces."""
+
+    def faces_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
+        """Crops were answered; `tops` has the highest expression of each."""
 
     def faces_skipped(self, faces: int) -> None:
         """So many detections of a photo gave no crop and are left out of its answer."""
@@ -280,6 +284,7 @@ class Analyzer:
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        self._observe_forecast(forecast, waits)
         self._observer.faces_skipped(photo.skipped)
         self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
         return answer
@@ -304,6 +309,7 @@ class Analyzer:
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         answer = crops_answer(prepared.value, _foreseen(results), model=model.info, waits=waits)
         self._observe_stages(decode_s=prepared.value.decode_s, preprocess_s=prepared.value.preprocess_s)
+        self._observe_forecast(forecast, waits)
         scored = [item for item in answer.items if not isinstance(item, FerserveError)]
         self._observer.faces_scored(model.info.name, **_face_counts(scored))
         return answer
@@ -329,6 +335,10 @@ class Analyzer:
         for name, duration_s in durations_s.items():
             self._observer.stage(name.removesuffix("_s"), duration_s)
 
+    def _observe_forecast(self, forecast: Forecast, waits: Waits) -> None:
+        if forecast.needed_s > 0:  # else nothing was in the way, and nothing foreseen
+            self._observer.forecast(forecast.needed_s, waits.total_s)
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
@@ -337,6 +347,11 @@ class _Call:
     flow: str
     priority: Priority
     deadline_s: float
+
+
+class _FaceCounts(TypedDict):
+    tops: list[Expression]
+    uncertain: int
 
 
 def _cancel(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> None:
@@ -354,5 +369,5 @@ def _foreseen(results: Sequence[FaceOutcome | BaseException]) -> list[FaceOutcom
     return foreseen
 
 
-def _face_counts(faces: Sequence[ScoredFace | FaceClassification]) -> dict[str, int]:
-    return {"faces": len(faces), "uncertain": sum(face.uncertain for face in faces)}
+def _face_counts(faces: Sequence[ScoredFace | FaceClassification]) -> _FaceCounts:
+    return {"tops": [face.expression for face in faces], "uncertain": sum(face.uncertain for face in faces)}

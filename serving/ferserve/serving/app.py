@@ -22,6 +22,7 @@ from ferserve.serving.grpc_api import build_grpc_server
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import HttpServer, bind
 from ferserve.serving.metrics import Metrics
+from ferserve.serving.observing import LoggedRequests, RequestObserver
 from ferserve.serving.rest_api import create_rest_app
 
 LAST_BYTES_S: Final = 1.0
@@ -87,13 +88,14 @@ class Gateway:
         self._health = Health()
         package = version("ferserve")
         bodies = BodyBudget(config.bodies.max_held_bytes)
+        observer = LoggedRequests(metrics) if config.log.requests else metrics
         rest = create_rest_app(
             engine.analyzer,
             self._health,
             config.http,
             max_image_bytes=config.decode.max_image_bytes,
             bodies=bodies,
-            observer=metrics,
+            observer=observer,
             version=package,
         )
         admin = create_admin_app(engine, self._health, metrics, version=package, clock=CLOCK)
@@ -104,7 +106,7 @@ class Gateway:
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics, bodies)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
@@ -151,7 +153,7 @@ class Gateway:
         logger.info("stopped")
 
     def _bind_grpc(
-        self, config: ServeConfig, engine: Engine, metrics: Metrics, bodies: BodyBudget
+        self, config: ServeConfig, engine: Engine, observer: RequestObserver, bodies: BodyBudget
     ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
         try:
@@ -161,7 +163,7 @@ class Gateway:
                 config.grpc,
                 max_image_bytes=max_image_bytes,
                 bodies=bodies,
-                observer=metrics,
+                observer=observer,
             )
         except RuntimeError:  # gRPC says no more than that it failed
             place = f"{config.grpc.host} port {config.grpc.port}"

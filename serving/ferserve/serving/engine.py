@@ -136,6 +136,7 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
             )
             stack.push_async_callback(models[name].close)
             metrics.archive_loaded(models[name].info)
+        metrics.in_flight_limit(config.admission.max_images)
         admission = Admission(config.admission, bulk_share=config.batching.bulk_share, observer=metrics, clock=CLOCK)
         analyzer = Analyzer(
             models,

@@ -33,7 +33,8 @@ from ferserve.serving.convert import (
 from ferserve.serving.errors import NotReadyError, OverloadedError
 from ferserve.serving.grpc_requests import IncomingRequests
 from ferserve.serving.health import Health, HealthState
-from ferserve.serving.observing import RequestObserver
+from ferserve.serving.logs import REQUEST_ID
+from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.requests import ImageAnalysis, RequestContext
 from ferserve.serving.status import public_error, rich_status
 from ferserve.v1 import expression_service_pb2 as service_pb
@@ -132,7 +133,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             image, options = request.image, options_from_pb(request.options)
             del request  # it holds the picture once more
             analysis = await self._analyzer.analyze(image, options, call)
-            return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
+            with encoding(self._observer):
+                return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
     async def BatchAnalyze(  # noqa: N802 - the service's own name
         self, request: service_pb.BatchAnalyzeRequest, context: _Context
@@ -143,7 +145,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             del request  # it holds the pictures once more
             outcomes = await self._analyzer.analyze_many(images, options, call)
             _log_internal(outcomes, call)
-            return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
+            with encoding(self._observer):
+                return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
     # The stub asks for an async generator; grpc.aio also takes a coroutine that writes to the context. Only that is
     # sure to be cancelled when the caller leaves: a generator may stay suspended in its `yield`, its frames running.
@@ -154,7 +157,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         async with self._reporting(context, "StreamAnalyze") as call:
             with self._health.accept():
                 places = asyncio.Semaphore(self._max_stream_frames_in_flight)
-                stream = _FrameStream(self._analyzer, self._health, context, call, places, self._bodies)
+                stream = _FrameStream(self._analyzer, self._health, context, call, places, self._bodies, self._observer)
             await stream.run(aiter(request_iterator))
 
     async def ClassifyFaces(  # noqa: N802 - the service's own name
@@ -166,7 +169,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             del request  # it holds the pictures once more
             classification = await self._analyzer.classify(faces, options, call)
             _log_internal(classification.items, call)
-            return classification_to_pb(classification)
+            with encoding(self._observer):
+                return classification_to_pb(classification)
 
     async def ListModels(  # noqa: N802 - the service's own name
         self, request: service_pb.ListModelsRequest, context: _Context
@@ -198,6 +202,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     async def _reporting(self, context: _Context, rpc: str) -> AsyncIterator[RequestContext]:
         """Name the call, turn what the block raises into its status, report it. Cancellation passes through."""
         call = _request_context(context)
+        REQUEST_ID.set(call.request_id)  # each call runs in a context of its own
         context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
         began_s = time.perf_counter()
         reason: Reason | None = Reason.CANCELLED  # stands if the caller leaves, which no `except` here sees
@@ -228,6 +233,7 @@ class _FrameStream:
         call: RequestContext,
         places: asyncio.Semaphore,
         bodies: BodyBudget,
+        observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
@@ -235,6 +241,7 @@ class _FrameStream:
         self._call = call
         self._places = places
         self._bodies = bodies
+        self._observer = observer
         self._writing = asyncio.Lock()  # gRPC takes one message at a time
 
     async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest | InvalidRequestError]) -> None:
@@ -281,10 +288,12 @@ class _FrameStream:
         return RequestContext(request_id=self._call.request_id, deadline_s=deadline_s)
 
     async def _reply(self, frame_id: int, outcome: ImageAnalysis | Exception) -> None:
+        with encoding(self._observer):
+            reply = stream_reply_to_pb(frame_id, outcome)
         # A write fails once the caller has left; gRPC then cancels the whole call by itself.
         with suppress(grpc.aio.BaseError):
             async with self._writing:
-                await self._context.write(stream_reply_to_pb(frame_id, outcome))
+                await self._context.write(reply)
 
 
 def build_grpc_server(

@@ -24,7 +24,7 @@ from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
-from ferserve.serving.observing import RequestObserver
+from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.probes import add_probes
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
@@ -113,7 +113,7 @@ def create_rest_app(
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
     add_probes(app, health)
-    _Endpoints(analyzer, health, config, max_image_bytes, bodies).add_to(app)
+    _Endpoints(analyzer, health, config, max_image_bytes=max_image_bytes, bodies=bodies, observer=observer).add_to(app)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
     return app
 
@@ -122,10 +122,18 @@ class _Endpoints:
     """The routes under `/v1`."""
 
     def __init__(
-        self, analyzer: Analyzer, health: Health, config: HttpConfig, max_image_bytes: int, bodies: BodyBudget
+        self,
+        analyzer: Analyzer,
+        health: Health,
+        config: HttpConfig,
+        *,
+        max_image_bytes: int,
+        bodies: BodyBudget,
+        observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
+        self._observer = observer
         self._reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
         self._one_image = BodyForm(
             field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
@@ -160,34 +168,37 @@ class _Endpoints:
         async with self._pictures(request, self._one_image, options) as (pictures, context):
             work = self._analyzer.analyze(pictures.encoded[0], pictures.options, context)
             analysis = await _unless_caller_leaves(request, work)
-        return _json(ImageAnalysisMessage.model_validate(analysis))
+        with encoding(self._observer):
+            return _json(ImageAnalysisMessage.model_validate(analysis))
 
     async def batch_analyze(self, request: Request, options: Options) -> Response:
         """Analyse many pictures; one bad picture gets its own error and never fails its neighbours."""
         async with self._pictures(request, self._many_images, options) as (pictures, context):
             work = self._analyzer.analyze_many(pictures.encoded, pictures.options, context)
             outcomes = await _unless_caller_leaves(request, work)
-        items = [
-            BatchAnalyzeItem(error=error_detail(outcome, context.request_id))
-            if isinstance(outcome, FerserveError)
-            else BatchAnalyzeItem(analysis=ImageAnalysisMessage.model_validate(outcome))
-            for outcome in outcomes
-        ]
-        return _json(BatchAnalyzeReply(items=items))
+        with encoding(self._observer):
+            items = [
+                BatchAnalyzeItem(error=error_detail(outcome, context.request_id))
+                if isinstance(outcome, FerserveError)
+                else BatchAnalyzeItem(analysis=ImageAnalysisMessage.model_validate(outcome))
+                for outcome in outcomes
+            ]
+            return _json(BatchAnalyzeReply(items=items))
 
     async def classify_faces(self, request: Request, options: Options) -> Response:
         """Score faces that were cut out already; nothing is detected."""
         async with self._pictures(request, self._many_faces, options) as (pictures, context):
             work = self._analyzer.classify(pictures.encoded, pictures.options, context)
             answer = await _unless_caller_leaves(request, work)
-        items = [
-            ClassifyFacesItem(error=error_detail(item, context.request_id))
-            if isinstance(item, FerserveError)
-            else ClassifyFacesItem(classification=FaceClassificationMessage.model_validate(item))
-            for item in answer.items
-        ]
-        model, timings = ModelRefMessage.model_validate(answer.model), TimingsMessage.model_validate(answer.timings)
-        return _json(ClassifyFacesReply(items=items, model=model, timings=timings))
+        with encoding(self._observer):
+            items = [
+                ClassifyFacesItem(error=error_detail(item, context.request_id))
+                if isinstance(item, FerserveError)
+                else ClassifyFacesItem(classification=FaceClassificationMessage.model_validate(item))
+                for item in answer.items
+            ]
+            model, timings = ModelRefMessage.model_validate(answer.model), TimingsMessage.model_validate(answer.timings)
+            return _json(ClassifyFacesReply(items=items, model=model, timings=timings))
 
     async def list_models(self) -> Response:
         """List the loaded models, the default one first."""

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ferserve.serving.errors import NotReadyError
 from ferserve.serving.health import RETRY_AFTER_S
+from ferserve.serving.logs import REQUEST_ID
 from ferserve.serving.observing import RequestObserver
 from ferserve.serving.rest_errors import error_response
 from ferserve.serving.status import public_error
@@ -65,6 +66,7 @@ class _Exchange:
         came = headers.get(REQUEST_ID_HEADER, "")
         self.request_id = came if _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = self.request_id
+        REQUEST_ID.set(self.request_id)  # uvicorn runs each request in a context of its own
         self.has_started = False
         self._scope = scope
         self._receive = receive
