@@ -8,7 +8,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 TEST_EXTRAS := serving,training,test
 
-.PHONY: help setup serve test lint types imports unit packaging proto e2e-long clean
+.PHONY: help setup serve test lint types imports unit packaging proto monitoring e2e-long clean
 
 help: ## what there is
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ e2e-long: $(VENV)/.ready ## the long tests
 
 proto: $(VENV)/.ready ## regenerate proto/ferserve/v1
 	$(VENV)/bin/python proto/generate.py
+
+monitoring: $(VENV)/.ready ## write the dashboards and Prometheus rules of k8s/components/monitoring anew
+	$(VENV)/bin/python k8s/generate
 
 clean: ## remove both environments and every cache
 	rm -rf $(SERVE_VENV) $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

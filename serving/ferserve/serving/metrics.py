@@ -263,6 +263,9 @@ class _Load:
             ["reason", "priority"],
             registry=registry,
         )
+        for bound in Bound:  # from zero on, so that a first refusal is an increase
+            for priority in Priority:
+                self.refused.labels(bound.value, priority.name.lower())
         self.dropped = Counter(
             "ferserve_dropped_before_compute",
             "Pictures (prepare) and faces (infer) whose caller's time ran out, or who left, before computation.",
