@@ -22,6 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	sh tests/system_packages.sh
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$(TEST_EXTRAS)]'
+	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops
 	touch $@
 
 setup: $(VENV)/.ready ## the development environment in .venv
@@ -49,6 +50,7 @@ packaging: $(VENV)/.ready ## builds the wheel, installs and serves it in an empt
 	$(VENV)/bin/pytest -q -m packaging
 
 e2e-long: $(VENV)/.ready ## the long tests
+	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops checkov
 	$(VENV)/bin/pytest -q -m long
 
 proto: $(VENV)/.ready ## regenerate proto/ferserve/v1

@@ -24,7 +24,7 @@ from ferserve.serving.errors import DeadlineError, OverloadedError
 
 pytestmark = pytest.mark.e2e
 MONITORING = Path(__file__).parents[2] / "k8s" / "components" / "monitoring"
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 PAUSE_S = 0.02
 """Between two requests of one caller: enough work for the gateway, and little for the machine."""
 PHOTO_PX = 256
@@ -49,7 +49,7 @@ class Prometheus:
         program = shutil.which("prometheus")
         assert program, "prometheus is missing: run tests/system_packages.sh"
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+            address = f"127.0.0.1:{free.getsockname()[1]}"
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(MONITORING / "rules.yaml")],
@@ -59,16 +59,17 @@ class Prometheus:
         flags = {
             "config.file": folder / "prometheus.yaml",
             "storage.tsdb.path": folder / "data",
-            "web.listen-address": self.address,
+            "web.listen-address": address,
         }
         with (folder / "log.txt").open("wb") as log:
             arguments = [f"--{name}={value}" for name, value in flags.items()]
             self.process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+        self._client = httpx.Client(base_url=f"http://{address}", timeout=10)
 
     def values(self, expression: str) -> list[float]:
         """The values that an expression has now, numbers only."""
         try:
-            answer = httpx.get(f"http://{self.address}/api/v1/query", params={"query": expression}, timeout=10)
+            answer = self._client.get("/api/v1/query", params={"query": expression})
         except httpx.TransportError:  # not listening yet
             return []
         assert answer.status_code in {200, 503}, f"{expression}: {answer.text}"
@@ -76,6 +77,7 @@ class Prometheus:
         return [value for value in (float(result["value"][1]) for result in results) if not math.isnan(value)]
 
     def stop(self) -> None:
+        self._client.close()
         self.process.terminate()
         self.process.wait(30)
 
