@@ -17,6 +17,7 @@ from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.labels import Expression
 from ferserve.faces.types import Crop, ScoredFace
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, Forecast
 from ferserve.serving.answers import Waits, crops_answer, photo_answer
 from ferserve.serving.batcher import FaceOutcome
@@ -24,6 +25,7 @@ from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.health import Health
+from ferserve.serving.keys import Scope
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.preparation import Caller, PreparationStage, Preparer
@@ -108,6 +110,7 @@ class Analyzer:
         observer: told about every request.
         clock: seconds, rising, at the rate of the event loop's; the one that deadlines are read from.
         executor: at least `config.threads` threads; not shut down here.
+        gate: who may ask; everybody unless told otherwise.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class Analyzer:
         observer: AnalysisObserver,
         clock: Callable[[], float],
         executor: Executor,
+        gate: Gate = OPEN,
     ) -> None:
         if default not in models:
             raise ValueError(f"default must be one of {', '.join(models) or '(no models)'}, got {default}")
@@ -132,6 +136,7 @@ class Analyzer:
         self._config = config
         self._admission = admission
         self._observer = observer
+        self._gate = gate
         self._clock = clock
         self._preparer = Preparer(detector, decode_limits, clock, max_decode_bytes=config.max_decode_bytes)
         self._stage = PreparationStage(
@@ -152,6 +157,7 @@ class Analyzer:
 
     def models(self) -> list[ModelInfo]:
         """The loaded models, the default one first, the others by name."""
+        self._gate.admit(Scope.MODELS)
         infos = [model.info for model in self._models.values()]
         return sorted(infos, key=lambda info: (not info.is_default, info.name))
 
@@ -161,6 +167,7 @@ class Analyzer:
         Raises:
             ModelNotFoundError: no loaded model has that name.
         """
+        self._gate.admit(Scope.MODELS)
         return self._find(name).info
 
     async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
@@ -267,6 +274,7 @@ class Analyzer:
 
     async def _analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         began_s = self._clock()
+        self._gate.admit(Scope.ANALYZE)
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         forecast = self._forecast(model, call, faces=self._admission.expected_faces)
@@ -285,6 +293,7 @@ class Analyzer:
         answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
         self._observe_forecast(forecast, waits)
+        self._gate.charge(max(len(answer.faces), 1))
         self._observer.faces_skipped(photo.skipped)
         self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
         return answer
@@ -293,6 +302,7 @@ class Analyzer:
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
     ) -> FacesClassification:
         began_s = self._clock()
+        self._gate.admit(Scope.ANALYZE)
         if len(faces) > self._config.max_crops:
             raise InvalidRequestError(f"faces: expected at most {self._config.max_crops}, got {len(faces)}")
         model = self._find(options.model)
@@ -311,6 +321,7 @@ class Analyzer:
         self._observe_stages(decode_s=prepared.value.decode_s, preprocess_s=prepared.value.preprocess_s)
         self._observe_forecast(forecast, waits)
         scored = [item for item in answer.items if not isinstance(item, FerserveError)]
+        self._gate.charge(max(len(scored), 1))
         self._observer.faces_scored(model.info.name, **_face_counts(scored))
         return answer
 

@@ -13,6 +13,7 @@ import grpc
 import uvloop
 
 from ferserve.faces.archive import Archive
+from ferserve.serving.access import OPEN, Gate, gate_of
 from ferserve.serving.admin import create_admin_app
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.config import ServeConfig
@@ -65,9 +66,9 @@ async def serve(
     Raises:
         ArchiveError, WorkerFailedError, StartError: it cannot start, or a server ended by itself.
     """
-    metrics = Metrics()
-    async with running_engine(config, archives, metrics) as engine:
-        gateway = Gateway(config, engine, metrics)
+    metrics, gate = Metrics(), gate_of(config.access, CLOCK)
+    async with running_engine(config, archives, metrics, gate) as engine:
+        gateway = Gateway(config, engine, metrics, gate)
         try:
             await gateway.start()
             for name, address in gateway.addresses.items():
@@ -84,7 +85,7 @@ class Gateway:
         StartError: a port is taken, or a setting cannot be met.
     """
 
-    def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics, gate: Gate = OPEN) -> None:
         self._health = Health()
         package = version("ferserve")
         bodies = BodyBudget(config.bodies.max_held_bytes)
@@ -96,6 +97,7 @@ class Gateway:
             max_image_bytes=config.decode.max_image_bytes,
             bodies=bodies,
             observer=observer,
+            gate=gate,
             version=package,
         )
         admin = create_admin_app(engine, self._health, metrics, version=package, clock=CLOCK)
@@ -106,7 +108,7 @@ class Gateway:
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies, gate)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
@@ -153,7 +155,7 @@ class Gateway:
         logger.info("stopped")
 
     def _bind_grpc(
-        self, config: ServeConfig, engine: Engine, observer: RequestObserver, bodies: BodyBudget
+        self, config: ServeConfig, engine: Engine, observer: RequestObserver, bodies: BodyBudget, gate: Gate
     ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
         try:
@@ -164,6 +166,7 @@ class Gateway:
                 max_image_bytes=max_image_bytes,
                 bodies=bodies,
                 observer=observer,
+                gate=gate,
             )
         except RuntimeError:  # gRPC says no more than that it failed
             place = f"{config.grpc.host} port {config.grpc.port}"

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from ferserve.faces.errors import FerserveError, InvalidRequestError, Reason
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import (
@@ -33,6 +34,7 @@ from ferserve.serving.convert import (
 from ferserve.serving.errors import NotReadyError, OverloadedError
 from ferserve.serving.grpc_requests import IncomingRequests
 from ferserve.serving.health import Health, HealthState
+from ferserve.serving.keys import Scope
 from ferserve.serving.logs import REQUEST_ID
 from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.requests import ImageAnalysis, RequestContext
@@ -42,6 +44,8 @@ from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
 SERVICE_NAME: Final = service_pb.DESCRIPTOR.services_by_name["ExpressionService"].full_name
 REQUEST_ID_KEY: Final = "x-request-id"
+AUTHORIZATION_KEY: Final = "authorization"
+_SCOPES: Final = {"ListModels": Scope.MODELS, "GetModel": Scope.MODELS}
 MAX_PORT: Final = 65535
 MESSAGE_HEADROOM_BYTES: Final = 64 * 1024
 """What a message holds beside its one picture, generously."""
@@ -118,10 +122,12 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         max_stream_frames_in_flight: int,
         bodies: BodyBudget,
         observer: RequestObserver,
+        gate: Gate,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
         self._bodies = bodies
+        self._gate = gate
         self._observer = observer
         self._max_stream_frames_in_flight = max_stream_frames_in_flight
 
@@ -155,6 +161,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     ) -> None:
         """Analyse frames as they come; each gets exactly one reply."""
         async with self._reporting(context, "StreamAnalyze") as call:
+            self.identify("StreamAnalyze", context)
             with self._health.accept():
                 places = asyncio.Semaphore(self._max_stream_frames_in_flight)
                 stream = _FrameStream(self._analyzer, self._health, context, call, places, self._bodies, self._observer)
@@ -185,6 +192,13 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         """Describe one loaded model."""
         async with self._answering(context, "GetModel", request.ByteSize()):
             return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
+
+    def identify(self, rpc: str, context: _Context) -> None:
+        """Ask the gate about a call; raises as it does."""
+        REQUEST_ID.set(_request_context(context).request_id)
+        came = [value for name, value in context.invocation_metadata() or () if name == AUTHORIZATION_KEY]
+        values = [value if isinstance(value, str) else "" for value in came]
+        self._gate.identify(values, _SCOPES.get(rpc, Scope.ANALYZE))
 
     async def refuse(self, rpc: str, context: _Context, error: FerserveError) -> None:
         """End a call whose request did not come, or is none."""
@@ -304,6 +318,7 @@ def build_grpc_server(
     max_image_bytes: int,
     bodies: BodyBudget,
     observer: RequestObserver,
+    gate: Gate = OPEN,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -317,6 +332,7 @@ def build_grpc_server(
         max_image_bytes: the largest picture that the analyzer takes.
         bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
+        gate: asked about every call before its message is read.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -335,9 +351,14 @@ def build_grpc_server(
         max_stream_frames_in_flight=config.max_stream_frames_in_flight,
         bodies=bodies,
         observer=observer,
+        gate=gate,
     )
     incoming = IncomingRequests(
-        SERVICE_NAME, servicer.refuse, max_arriving=config.max_arriving_calls, timeout_s=config.message_timeout_s
+        SERVICE_NAME,
+        servicer.refuse,
+        identify=servicer.identify,
+        max_arriving=config.max_arriving_calls,
+        timeout_s=config.message_timeout_s,
     )
     server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
@@ -367,7 +388,8 @@ def _request_context(context: _Context) -> RequestContext:
     """The caller's own id if it is a usable one, else a new one, and the call's deadline on the loop's clock."""
     metadata = dict(context.invocation_metadata() or ())
     came = metadata.get(REQUEST_ID_KEY, "")
-    request_id = came if isinstance(came, str) and _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
+    usable = isinstance(came, str) and _REQUEST_ID.fullmatch(came)
+    request_id = came if usable else REQUEST_ID.get("") or uuid.uuid4().hex  # set since the call was identified
     remaining_s = cast("float | None", context.time_remaining())  # the stubs leave out the None of no deadline
     deadline_s = None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
     return RequestContext(request_id=request_id, deadline_s=deadline_s)

@@ -6,24 +6,26 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
+from ferserve.serving.keys import Scope
 from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.probes import add_probes
 from ferserve.serving.requests import RequestContext
@@ -95,6 +97,7 @@ def create_rest_app(
     bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
+    gate: Gate = OPEN,
 ) -> FastAPI:
     """Build the ASGI application.
 
@@ -103,6 +106,7 @@ def create_rest_app(
         bodies: for all that is held of requests, over every protocol.
         observer: told about every request under `/v1`.
         version: of the package, for the OpenAPI document.
+        gate: asked about every request under `/v1` before its body is read.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -113,7 +117,8 @@ def create_rest_app(
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
     add_probes(app, health)
-    _Endpoints(analyzer, health, config, max_image_bytes=max_image_bytes, bodies=bodies, observer=observer).add_to(app)
+    endpoints = _Endpoints(analyzer, health, config, max_image_bytes=max_image_bytes, bodies=bodies, observer=observer)
+    endpoints.add_to(app, gate)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
     return app
 
@@ -144,7 +149,7 @@ class _Endpoints:
         self._many_images = many(field="images", message=BatchAnalyzeMessage)
         self._many_faces = many(field="faces", message=ClassifyFacesMessage)
 
-    def add_to(self, app: FastAPI) -> None:
+    def add_to(self, app: FastAPI, gate: Gate) -> None:
         """Register the routes."""
         errors: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorMessage, "description": "No answer"}}
         for path, endpoint, form, reply in (
@@ -156,12 +161,14 @@ class _Endpoints:
                 path,
                 endpoint,
                 methods=["POST"],
+                dependencies=[Depends(_asking(gate, Scope.ANALYZE))],
                 response_model=reply,
                 responses=errors,
                 openapi_extra=request_body(form.field, form.message, raw=form.raw),
             )
-        app.add_api_route("/v1/models", self.list_models, response_model=ModelsReply, responses=errors)
-        app.add_api_route("/v1/models/{name}", self.get_model, response_model=ModelInfoMessage, responses=errors)
+        listing = partial(app.add_api_route, responses=errors, dependencies=[Depends(_asking(gate, Scope.MODELS))])
+        listing("/v1/models", self.list_models, response_model=ModelsReply)
+        listing("/v1/models/{name}", self.get_model, response_model=ModelInfoMessage)
 
     async def analyze(self, request: Request, options: Options) -> Response:
         """Find the faces of one picture and score the expression of each."""
@@ -223,6 +230,13 @@ class _Endpoints:
                 request, parse, max_bytes=max_bytes, deadline_s=context.deadline_s
             ) as pictures:
                 yield pictures, context
+
+
+def _asking(gate: Gate, scope: Scope) -> Callable[[Request], Awaitable[None]]:
+    async def ask(request: Request) -> None:  # a coroutine, or FastAPI runs it on a thread, in a context of its own
+        gate.identify(request.headers.getlist("authorization"), scope)
+
+    return ask
 
 
 def _deadline_s(request: Request) -> float | None:

@@ -18,6 +18,14 @@ from ferserve.serving.status import public_error
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 API_PREFIX: Final = "/v1/"
+SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+API_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'"}
+"""For answers to programs; pages have their own style and scripts."""
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -92,6 +100,9 @@ class _Exchange:
             self.has_started = True
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID_HEADER] = self.request_id
+            headers.update(SECURITY_HEADERS)
+            if self._scope["path"].startswith(API_PREFIX):
+                headers.update(API_HEADERS)
             if self._body_pending:
                 headers["Connection"] = "close"
         elif self._body_pending and not message.get("more_body", False):
