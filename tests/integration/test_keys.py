@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.integration.test_app import config_for, gateway
 
 from ferserve.serving.access import AccessConfig
 from ferserve.serving.client import AsyncClient, ClientConfig
 from ferserve.serving.errors import ForbiddenError, PurposeRefusedError, RateLimitedError, UnauthenticatedError
 from ferserve.serving.keys import sha256_of
-from tests.integration.test_app import config_for, gateway
 
 FERSERVE = Path(sys.executable).with_name("ferserve")
 KEYS = {name: "fer_" + name[0] * 43 for name in ("shop", "lister", "office", "clinic", "trickle")}
@@ -135,8 +135,8 @@ async def test_faces_are_limited_by_key_over_both_doors_together(doors, face_pho
 async def test_a_body_is_not_waited_for_without_a_key(doors):
     host, port = doors["REST"].removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"POST /v1/images:analyze HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\n"
-    writer.write(head.encode())
+    head = ("POST /v1/images:analyze HTTP/1.1", f"Host: {host}", "Content-Type: image/jpeg", "Content-Length: 1000000")
+    writer.write("\r\n".join((*head, "", "")).encode())
     async with asyncio.timeout(10):
         assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
     writer.close()
