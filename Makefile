@@ -6,7 +6,7 @@ VENV := .venv
 PIP_FLAGS := --quiet --disable-pip-version-check
 # Torch's CPU build: on a machine whose index serves the CUDA build by default, set
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-TEST_EXTRAS := serving,training,test
+TEST_EXTRAS := serving,triton,training,test
 
 .PHONY: help setup serve test lint types imports unit packaging proto monitoring e2e-long clean
 
@@ -53,7 +53,7 @@ e2e-long: $(VENV)/.ready ## the long tests
 	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops checkov
 	$(VENV)/bin/pytest -q -m long
 
-proto: $(VENV)/.ready ## regenerate proto/ferserve/v1
+proto: $(VENV)/.ready ## regenerate the code of the .proto files
 	$(VENV)/bin/python proto/generate.py
 
 monitoring: $(VENV)/.ready ## write the dashboards and Prometheus rules of k8s/components/monitoring anew

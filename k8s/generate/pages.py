@@ -138,6 +138,28 @@ WORKERS: Final = Dashboard(
                 unit="ops",
             ),
         ],
+        "Workers": [
+            Panel(
+                title="Workers in use",
+                queries={"{{model}}, {{worker}}, {{instance}}": f"ferserve_worker_up{{{JOB}}}"},
+                says="1 while a gateway gives the worker batches.",
+            ),
+            Panel(
+                title="Failures",
+                queries={
+                    "{{worker}}, {{cause}}": "sum by (worker, cause) "
+                    f"(rate(ferserve_worker_failures_total{{{JOB}}}{RATE}))"
+                },
+                says="Of batches and probes.",
+                unit="ops",
+            ),
+            Panel(
+                title="Error of the latency model",
+                queries=_quantiles("ferserve_latency_model_error_ratio", JOB),
+                says="How far off the expected time of a batch was, as a part of it.",
+                unit="percentunit",
+            ),
+        ],
         "Batches": [
             Panel(
                 title="Faces in a batch",

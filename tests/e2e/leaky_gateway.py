@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from ferserve.serving import analyzer, cli
-from ferserve.serving.preparation import PreparedPhoto, Preparer
+from ferserve.serving.preparer import PreparedPhoto, Preparer, Steps
 
 LEAK_BYTES: Final = 2048
 _left_behind: list[bytes] = []
@@ -12,7 +12,7 @@ _left_behind: list[bytes] = []
 class LeakyPreparer(Preparer):
     """Forgets nothing."""
 
-    def photo(self, *arguments: Any, **named: Any) -> PreparedPhoto:
+    def photo(self, *arguments: Any, **named: Any) -> Steps[PreparedPhoto]:
         """Prepare a photo, and keep some bytes for it."""
         _left_behind.append(b"\x01" * LEAK_BYTES)
         return super().photo(*arguments, **named)

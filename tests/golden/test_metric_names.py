@@ -8,6 +8,7 @@ from ferserve.serving.admission import Bound
 from ferserve.serving.dispatch import Drop
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.requests import ModelInfo, Priority
+from ferserve.serving.workers.circuit import CircuitState
 
 NAMES = Path(__file__).with_name("metrics.txt")
 MODEL = ModelInfo(
@@ -37,6 +38,7 @@ def exercised() -> Metrics:
     metrics.refused(Bound.TIME, Priority.BULK)
     metrics.image_scored("mobilenet", tops=[Expression.HAPPY], uncertain=1)
     metrics.batches("mobilenet").dropped(Drop.EXPIRED, 1)
+    metrics.workers("mobilenet").circuit_changed("worker-0:7070", CircuitState.CLOSED)
     metrics.preparation().dropped(Drop.CANCELLED, 1)
     return metrics
 
@@ -56,6 +58,6 @@ def test_names_types_and_labels_are_those_that_operators_know():
 
 def test_no_label_takes_what_a_caller_sends():
     known = {"method", "code", "stage", "cause", "model", "expression", "reason", "priority", "version", "python",
-             "onnxruntime", "archive_sha256", "precision"}  # fmt: skip
+             "onnxruntime", "archive_sha256", "precision", "worker", "state"}  # fmt: skip
     shown = {label for line in described(exercised()) for label in line.rpartition("{")[2].rstrip("}").split(",")}
     assert shown - {""} <= known

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, Reason
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image, Quality, QualityIssue, ScoredFace
@@ -45,6 +46,8 @@ from ferserve.serving.requests import (
     StageTimings,
 )
 from ferserve.serving.rest_api import HttpConfig
+from ferserve.serving.worker_board import ModelWorkers, WorkerBoard
+from ferserve.serving.workers.circuit import CircuitState
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
 
 MODEL = ModelInfo(
@@ -206,6 +209,7 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
             max_image_bytes=max_image_bytes,
             bodies=BodyBudget(max_held_bytes),
             observer=observer,
+            version="1.2.3",
         )
         servers.append(server)
         await server.start()
@@ -221,7 +225,7 @@ async def grpc_gateway(start_grpc) -> GrpcGateway:
     return await start_grpc()
 
 
-class HeldDetector:
+class HeldDetector(Detector):
     """Finds one face in everything, and holds every thread that asks until it is let go."""
 
     name = "held"
@@ -242,7 +246,7 @@ class SameScores:
 
     concurrency = 1
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         return np.tile(SCORES, (len(batch), 1))
 
     async def probe(self) -> None: ...
@@ -279,7 +283,10 @@ class HeldGateway:
             clock=time.monotonic,
             executor=threads,
         )
-        engine = Engine(analyzer=self.analyzer, models=models, admission=self.admission, detector="held")
+        workers, board = ModelWorkers(), WorkerBoard(self.metrics.workers)
+        workers.circuit_changed("fake", CircuitState.CLOSED)
+        board.show(MODEL.name, workers)
+        engine = Engine(analyzer=self.analyzer, models=models, admission=self.admission, workers=board, detector="held")
         config = ServeConfig(grpc=GrpcConfig(port=0), http=HttpConfig(port=0), admin=AdminConfig(port=0))
         self.gateway = Gateway(config, engine, self.metrics)
         self.grpc, self.rest = self.gateway.addresses["gRPC"], self.gateway.addresses["REST"]

@@ -102,6 +102,7 @@ def test_from_pictures_to_a_detector_with_its_card(house):
         photos=house / "photos",
         faces={"lfw": house / "lfw"},
         teacher_file=house / "teacher.onnx",
+        start_weights=None,
         folder=house / "run",
         device="cpu",
         threads=None,

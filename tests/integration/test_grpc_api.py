@@ -395,6 +395,7 @@ async def test_a_message_limit_below_the_largest_picture_is_refused(grpc_gateway
             max_image_bytes=1024 * 1024,
             bodies=BodyBudget(1),
             observer=grpc_gateway.observer,
+            version="1.2.3",
         )
 
 
@@ -408,6 +409,7 @@ async def test_a_taken_port_is_an_error(grpc_gateway):
             max_image_bytes=1024,
             bodies=BodyBudget(1),
             observer=grpc_gateway.observer,
+            version="1.2.3",
         )
 
 

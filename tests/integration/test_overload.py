@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image
@@ -97,7 +98,7 @@ class TimedExecutor(Executor):
         return done
 
 
-class OneFaceDetector:
+class OneFaceDetector(Detector):
     name = "one face"
 
     def default_size_px(self, height_px: int, width_px: int) -> int:  # noqa: ARG002 - as every detector
@@ -113,7 +114,7 @@ class TimedWorker:
     def __init__(self) -> None:
         self.computed = 0
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         self.computed += len(batch)
         await asyncio.sleep(FACE_S * len(batch))
         return np.full((len(batch), 7), 1 / 7, dtype=np.float32)

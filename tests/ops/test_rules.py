@@ -25,6 +25,7 @@ IN_TIME = f'ferserve_request_duration_seconds_bucket{{{PHOTOS},le="1.0"}}'
 REFUSED = f'ferserve_refused_total{{{JOB},reason="time",priority="bulk"}}'
 IN_FLIGHT = f"ferserve_in_flight_images{{{JOB}}}"
 WORKER_FAILED = f"ferserve_worker_failed_faces_total{{{MODEL}}}"
+WORKER_UP = f'ferserve_worker_up{{{MODEL},worker="w:1"}}'
 SECOND_UP = 'up{job="ferserve",instance="b"}'
 BUILD = f'ferserve_build_info{{{JOB},version="1"}}'
 FACES = f"ferserve_faces_total{{{MODEL}}}"
@@ -47,6 +48,7 @@ CALM = {
     IN_FLIGHT: "3x200",
     f"ferserve_in_flight_images_limit{{{JOB}}}": "64x200",
     WORKER_FAILED: "0x200",
+    WORKER_UP: "1x200",
     FACES: "0+600x200",
     UNCERTAIN: "0+120x200",
     NO_FACE: "0+60x200",
@@ -100,6 +102,8 @@ SCENARIOS = [
     Scenario("three quarters of the places are taken", {IN_FLIGHT: "48x200"}, near="FerserveNearlyFull"),
     Scenario("one face in twenty gets no scores", {WORKER_FAILED: "0+30x200"}, "FerserveWorkerFailing"),
     Scenario("a worker failed once", {WORKER_FAILED: "0x127 100x73"}, near="FerserveWorkerFailing"),
+    Scenario("a worker is out", {WORKER_UP: "1x110 0x90"}, "FerserveWorkerDown"),
+    Scenario("a worker was out for a while", {WORKER_UP: "1x110 0x15 1x80"}, near="FerserveWorkerDown"),
     Scenario("a gateway is gone", {SECOND_UP: "1x120 0x80"}, "FerserveGatewayDown"),
     Scenario("a gateway restarts", {SECOND_UP: "1x123 0x3 1x73"}, near="FerserveGatewayDown"),
     Scenario("no gateway is seen", {BUILD: "1x110 stale"}, "FerserveAbsent"),

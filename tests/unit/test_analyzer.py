@@ -1,7 +1,6 @@
 import asyncio
-import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError, InvalidRequestError, Reason
 from ferserve.faces.labels import Expression
 from ferserve.faces.preprocess import PreprocessSpec
@@ -17,18 +17,15 @@ from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import MAX_DEADLINE_S, Analyzer, AnalyzerConfig
 from ferserve.serving.batcher import Batcher
 from ferserve.serving.errors import (
-    CallCancelledError,
     DeadlineError,
     ModelNotFoundError,
     NotReadyError,
     OverloadedError,
     WorkerFailedError,
 )
-from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
-from ferserve.serving.preparation import Caller, PreparationStage, Preparer
 from ferserve.serving.requests import (
     AnalyzeOptions,
     FaceClassification,
@@ -63,7 +60,7 @@ def face(x: float, *, score: float = 0.9) -> Callable[[Image], Detection]:
     return find
 
 
-class ScriptedDetector:
+class ScriptedDetector(Detector):
     """Finds the faces it is told to, and can hold its callers' threads."""
 
     name = "scripted"
@@ -101,7 +98,7 @@ class BrightnessWorker:
         self.probes = 0
         self.closed = False
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         self.batches.append(len(batch))
         self.begun.release()
         await asyncio.sleep(0)  # as every real worker suspends
@@ -535,6 +532,43 @@ async def test_too_many_crops_are_refused(make: Callable[..., House]):
         await house.classify(b"", b"", b"")
 
 
+def grey_crops(*brightness: int) -> CropBatch:
+    return np.stack([np.full((16, 16, 1), value, dtype=np.uint8) for value in brightness])
+
+
+async def test_a_tensor_of_crops_is_scored_as_it_is(house: House):
+    answer = await house.analyzer.score(grey_crops(200, 10, 200), AnalyzeOptions(), CALL)
+    assert answer.scores.argmax(axis=1).tolist() == [HAPPY, SAD, HAPPY]
+    assert answer.model.name == "main"
+    assert answer.timings.total_ms >= answer.timings.infer_ms >= 0
+    assert house.detector.seen == []
+    assert house.metric("ferserve_faces_total", model="main") == 3
+    assert house.metric("ferserve_uncertain_faces_total", model="main") == 1
+    assert house.nothing_in_flight()
+
+
+async def test_one_face_without_scores_fails_a_tensor(house: House):
+    house.worker.error = WorkerFailedError("no GPU")
+    with pytest.raises(WorkerFailedError, match="no GPU"):
+        await house.analyzer.score(grey_crops(*range(20)), AnalyzeOptions(), CALL)
+    assert house.nothing_in_flight()
+
+
+async def test_tensors_are_admitted_like_everything_else(make: Callable[..., House]):
+    house = make(max_crops=2, max_images=1)
+    for crops in (grey_crops(1, 2, 3), grey_crops(1)[:0]):
+        with pytest.raises(InvalidRequestError, match=f"expected 1 to 2, got {len(crops)}"):
+            await house.analyzer.score(crops, AnalyzeOptions(), CALL)
+    house.worker.held = asyncio.get_running_loop().create_future()
+    first = asyncio.create_task(house.analyzer.score(grey_crops(200), AnalyzeOptions(), CALL))
+    await house.worker.begun.acquire()
+    with pytest.raises(OverloadedError):
+        await house.analyzer.score(grey_crops(200), AnalyzeOptions(), CALL)
+    house.worker.held.set_result(None)
+    assert len((await first).scores) == 1
+    assert house.nothing_in_flight()
+
+
 async def test_no_crops_are_no_items(house: House):
     assert (await house.classify()).items == ()
 
@@ -599,69 +633,3 @@ async def test_the_default_must_be_loaded(house: House):
 def test_a_setting_out_of_range_is_named_with_its_value(field: str):
     with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
         AnalyzerConfig(**{field: 0})
-
-
-async def test_a_thread_learns_that_its_caller_left(make: Callable[..., House]):
-    house = make()
-    stage = PreparationStage(
-        house.executor,
-        slots=1,
-        bulk_share=0.05,
-        memory=MemoryBudget(1, bulk_share=0.05, clock=asyncio.get_running_loop().time),
-        observer=house.metrics.preparation(),
-        clock=asyncio.get_running_loop().time,
-    )
-    begun, go_on, learnt = threading.Event(), threading.Event(), threading.Event()
-
-    def work(caller: Caller) -> None:
-        begun.set()
-        assert go_on.wait(30)
-        if caller.has_left:
-            learnt.set()
-
-    call = asyncio.create_task(stage.run(work, flow="a", priority=Priority.INTERACTIVE, deadline_s=1e9))
-    assert await asyncio.to_thread(begun.wait, 30)
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    go_on.set()
-    assert await asyncio.to_thread(learnt.wait, 30)
-    await stage.close()
-
-
-class TestPreparer:
-    """What a thread does between its checks; the clock ticks once a reading."""
-
-    @pytest.fixture
-    def detector(self) -> ScriptedDetector:
-        return ScriptedDetector()
-
-    @pytest.fixture
-    def preparer(self, detector: ScriptedDetector) -> Preparer:
-        ticks: Iterator[int] = itertools.count()
-        return Preparer(detector, DecodeLimits(), lambda: float(next(ticks)), max_decode_bytes=2**27)
-
-    def test_a_photo_in_time_has_all_its_stages(self, preparer: Preparer):
-        photo = preparer.photo(picture(), AnalyzeOptions(), SPEC, Caller(deadline_s=100.0))
-        assert (photo.found, photo.skipped, len(photo.faces)) == (2, 0, 2)
-        assert (photo.decode_s, photo.detect_s, photo.preprocess_s) == (1.0, 1.0, 1.0)
-
-    @pytest.mark.parametrize(("deadline_s", "detections"), [(0.0, 0), (1.0, 0), (2.0, 1)])
-    def test_the_deadline_is_looked_at_before_each_costly_part(
-        self, preparer: Preparer, detector: ScriptedDetector, deadline_s: float, detections: int
-    ):
-        with pytest.raises(DeadlineError):
-            preparer.photo(picture(), AnalyzeOptions(), SPEC, Caller(deadline_s=deadline_s))
-        assert len(detector.seen) == detections
-
-    def test_the_deadline_is_looked_at_before_each_crop(self, preparer: Preparer):
-        with pytest.raises(DeadlineError):
-            preparer.crops([picture()] * 10, SPEC, Caller(deadline_s=5.0))
-
-    def test_nothing_is_done_for_a_caller_who_left(self, preparer: Preparer, detector: ScriptedDetector):
-        caller = Caller(deadline_s=100.0, has_left=True)
-        with pytest.raises(CallCancelledError):
-            preparer.photo(picture(), AnalyzeOptions(), SPEC, caller)
-        with pytest.raises(CallCancelledError):
-            preparer.crops([picture()], SPEC, caller)
-        assert detector.seen == []

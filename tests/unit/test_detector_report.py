@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ferserve.faces.detectors import Detector
 from ferserve.faces.types import Box, Detection
 from ferserve.training.detector.card import ShippedDetector, render_detector_card
 from ferserve.training.detector.contenders import Contender, line_up
@@ -17,7 +18,7 @@ from ferserve.training.detector.tables import tables
 from ferserve.training.detector.trials import CROWD_FACES, Crowds, crops_with_face, make_crowds, try_crowds
 
 
-class FixedDetector:
+class FixedDetector(Detector):
     """Says the same of every picture, and how it was asked."""
 
     name = "fixed"
@@ -114,13 +115,18 @@ def test_tables_show_the_figures(with_teacher):
     assert ("recall of the teacher's faces" in text) is with_teacher
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(None, "trained from random weights"), ("b" * 64, "start weights and teacher"), ("c" * 64, "on from SHA-256 ccc")],
+)
 @pytest.mark.parametrize("with_teacher", [True, False])
-def test_the_card_is_made_of_the_figures(tmp_path, with_teacher):
+def test_the_card_is_made_of_the_figures(tmp_path, with_teacher, start, said):
     shipped = ShippedDetector(path=tmp_path / "ferdet.onnx", bytes=494_000, sha256="a" * 64, epoch=40, min_score=0.44)
-    card = render_detector_card(ferdet(), shipped, _report(with_teacher), teacher_sha256="b" * 64)
+    card = render_detector_card(ferdet(), shipped, _report(with_teacher), teacher_sha256="b" * 64, start_sha256=start)
     assert card.startswith("# ferdet 1.0.0\n")
     assert "494000 bytes" in card
     assert "from score 0.44" in card
+    assert said in card
     assert "| recall of labelled faces | 50.0 % (1 of 2) |" in card
     assert ("SHA-256 " + "b" * 64) in card
     assert ferdet().sha256 in card

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Final, Protocol, TypedDict, TypeVar
 
+import numpy as np
+
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
-from ferserve.faces.labels import Expression
+from ferserve.faces.labels import EXPRESSIONS, Expression
 from ferserve.faces.types import Crop, ScoredFace
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, Forecast
-from ferserve.serving.answers import Waits, crops_answer, photo_answer
+from ferserve.serving.answers import Waits, crops_answer, photo_answer, tensor_answer
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
@@ -28,9 +30,11 @@ from ferserve.serving.health import Health
 from ferserve.serving.keys import Scope
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
-from ferserve.serving.preparation import Caller, PreparationStage, Preparer
+from ferserve.serving.preparation import PreparationStage
+from ferserve.serving.preparer import Caller, Preparer, Steps
 from ferserve.serving.requests import (
     AnalyzeOptions,
+    CropScores,
     FaceClassification,
     FacesClassification,
     ImageAnalysis,
@@ -38,6 +42,7 @@ from ferserve.serving.requests import (
     Priority,
     RequestContext,
 )
+from ferserve.serving.workers.protocol import CropBatch
 
 ResultT = TypeVar("ResultT")
 MAX_DEADLINE_S: Final = 3600.0
@@ -222,6 +227,19 @@ class Analyzer:
         with self._calls.accept():
             return await self._classify(faces, options, context)
 
+    async def score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
+        """Score crops that are as the model takes them; nothing is decoded, and one failure is the call's.
+
+        Args:
+            crops: uint8, shape (N, S, S, C), N at least 1.
+        Raises:
+            InvalidRequestError: no crop, more than one call may hold, or crops of another shape or type.
+            WorkerFailedError: a crop got no scores.
+            ModelNotFoundError, OverloadedError, DeadlineError, NotReadyError: as for `analyze`.
+        """
+        with self._calls.accept():
+            return await self._score(crops, options, context)
+
     async def probe(self) -> None:
         """Score one grey crop with each model for real.
 
@@ -284,11 +302,7 @@ class Analyzer:
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
-            futures = self._submitted(model, [face.crop for face in photo.faces], call)
-            try:
-                outcomes = await asyncio.gather(*futures)
-            finally:
-                _cancel(futures)  # after one face's failure nobody waits for the others
+            outcomes = await _all_outcomes(self._submitted(model, [face.crop for face in photo.faces], call))
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
@@ -325,13 +339,36 @@ class Analyzer:
         self._observer.faces_scored(model.info.name, **_face_counts(scored))
         return answer
 
+    async def _score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
+        began_s = self._clock()
+        self._gate.admit(Scope.ANALYZE)
+        if not 1 <= len(crops) <= self._config.max_crops:
+            raise InvalidRequestError(f"crops: expected 1 to {self._config.max_crops}, got {len(crops)}")
+        model = self._find(options.model)
+        call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
+        with self._admission.admit_crops(
+            size_bytes=crops.nbytes,
+            priority=options.priority,
+            forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
+            faces=len(crops),
+        ):
+            outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
+        waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)
+        answer = tensor_answer(outcomes, model=model.info, waits=waits)
+        self._gate.charge(len(crops))
+        tops = [EXPRESSIONS[place] for place in answer.scores.argmax(axis=1).tolist()]
+        uncertain = int(np.count_nonzero(answer.scores.max(axis=1) < model.info.uncertain_below))
+        self._observer.faces_scored(model.info.name, tops=tops, uncertain=uncertain)
+        return answer
+
     def _forecast(self, model: LoadedModel, call: "_Call", *, faces: int) -> Forecast:
         """Both queues after each other; what a request takes where nobody waits does not count."""
         prepared_s = self._stage.expected_s(flow=call.flow, priority=call.priority)
         scored_s = model.batcher.expected_s(faces, flow=call.flow, priority=call.priority)
         return Forecast(needed_s=prepared_s + scored_s, left_s=call.deadline_s - self._clock())
 
-    async def _prepared(self, work: Callable[[Caller], ResultT], call: "_Call") -> Outcome[ResultT]:
+    async def _prepared(self, work: Callable[[Caller], Steps[ResultT]], call: "_Call") -> Outcome[ResultT]:
         return await self._stage.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
 
     def _submitted(
@@ -365,9 +402,13 @@ class _FaceCounts(TypedDict):
     uncertain: int
 
 
-def _cancel(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> None:
-    for future in futures:
-        future.cancel()
+async def _all_outcomes(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> list[FaceOutcome]:
+    """Every face's scores, or the first failure: after it nobody waits for the others."""
+    try:
+        return await asyncio.gather(*futures)
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _foreseen(results: Sequence[FaceOutcome | BaseException]) -> list[FaceOutcome | FerserveError]:

@@ -87,6 +87,7 @@ class Gateway:
 
     def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics, gate: Gate = OPEN) -> None:
         self._health = Health()
+        engine.workers.subscribe(self._health.served)
         package = version("ferserve")
         bodies = BodyBudget(config.bodies.max_held_bytes)
         observer = LoggedRequests(metrics) if config.log.requests else metrics
@@ -108,7 +109,7 @@ class Gateway:
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies, gate)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies, gate, package)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
@@ -155,7 +156,13 @@ class Gateway:
         logger.info("stopped")
 
     def _bind_grpc(
-        self, config: ServeConfig, engine: Engine, observer: RequestObserver, bodies: BodyBudget, gate: Gate
+        self,
+        config: ServeConfig,
+        engine: Engine,
+        observer: RequestObserver,
+        bodies: BodyBudget,
+        gate: Gate,
+        package: str,
     ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
         try:
@@ -167,6 +174,7 @@ class Gateway:
                 bodies=bodies,
                 observer=observer,
                 gate=gate,
+                version=package,
             )
         except RuntimeError:  # gRPC says no more than that it failed
             place = f"{config.grpc.host} port {config.grpc.port}"

@@ -1,25 +1,17 @@
-"""gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else.
-
-Every answer's trailing metadata repeats the call's `x-request-id`.
-"""
+"""gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else."""
 
 import asyncio
-import logging
-import re
-import time
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status
 
-from ferserve.faces.errors import FerserveError, InvalidRequestError, Reason
+from ferserve.faces.errors import InvalidRequestError
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
@@ -32,27 +24,21 @@ from ferserve.serving.convert import (
     stream_reply_to_pb,
 )
 from ferserve.serving.errors import NotReadyError, OverloadedError
-from ferserve.serving.grpc_requests import IncomingRequests
+from ferserve.serving.grpc_calls import GrpcCalls, log_internal
+from ferserve.serving.grpc_requests import Context, IncomingRequests
 from ferserve.serving.health import Health, HealthState
-from ferserve.serving.keys import Scope
-from ferserve.serving.logs import REQUEST_ID
 from ferserve.serving.observing import RequestObserver, encoding
+from ferserve.serving.oip import InferenceProtocol
+from ferserve.serving.oip_api import OIP_SERVICE_NAME, add_inference_service
 from ferserve.serving.requests import ImageAnalysis, RequestContext
-from ferserve.serving.status import public_error, rich_status
 from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
 SERVICE_NAME: Final = service_pb.DESCRIPTOR.services_by_name["ExpressionService"].full_name
-REQUEST_ID_KEY: Final = "x-request-id"
-AUTHORIZATION_KEY: Final = "authorization"
-_SCOPES: Final = {"ListModels": Scope.MODELS, "GetModel": Scope.MODELS}
+SERVICES: Final = (SERVICE_NAME, OIP_SERVICE_NAME)
 MAX_PORT: Final = 65535
 MESSAGE_HEADROOM_BYTES: Final = 64 * 1024
 """What a message holds beside its one picture, generously."""
-_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
-logger = logging.getLogger(__name__)
-
-_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,119 +104,80 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self,
         analyzer: Analyzer,
         health: Health,
+        calls: GrpcCalls,
         *,
         max_stream_frames_in_flight: int,
         bodies: BodyBudget,
-        observer: RequestObserver,
-        gate: Gate,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
+        self._calls = calls
         self._bodies = bodies
-        self._gate = gate
-        self._observer = observer
         self._max_stream_frames_in_flight = max_stream_frames_in_flight
 
     async def Analyze(  # noqa: N802 - the service's own name
-        self, request: service_pb.AnalyzeRequest, context: _Context
+        self, request: service_pb.AnalyzeRequest, context: Context
     ) -> service_pb.AnalyzeResponse:
         """Analyse one picture."""
-        async with self._answering(context, "Analyze", request.ByteSize()) as call:
+        async with self._calls.answering(context, "Analyze", request.ByteSize()) as call:
             image, options = request.image, options_from_pb(request.options)
             del request  # it holds the picture once more
             analysis = await self._analyzer.analyze(image, options, call)
-            with encoding(self._observer):
+            with encoding(self._calls.observer):
                 return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
     async def BatchAnalyze(  # noqa: N802 - the service's own name
-        self, request: service_pb.BatchAnalyzeRequest, context: _Context
+        self, request: service_pb.BatchAnalyzeRequest, context: Context
     ) -> service_pb.BatchAnalyzeResponse:
         """Analyse many pictures; each has its own outcome."""
-        async with self._answering(context, "BatchAnalyze", request.ByteSize()) as call:
+        async with self._calls.answering(context, "BatchAnalyze", request.ByteSize()) as call:
             images, options = list(request.images), options_from_pb(request.options)
             del request  # it holds the pictures once more
             outcomes = await self._analyzer.analyze_many(images, options, call)
-            _log_internal(outcomes, call)
-            with encoding(self._observer):
+            log_internal(outcomes, call)
+            with encoding(self._calls.observer):
                 return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
     # The stub asks for an async generator; grpc.aio also takes a coroutine that writes to the context. Only that is
     # sure to be cancelled when the caller leaves: a generator may stay suspended in its `yield`, its frames running.
     async def StreamAnalyze(  # type: ignore[override]  # noqa: N802 - the service's own name
-        self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: _Context
+        self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: Context
     ) -> None:
         """Analyse frames as they come; each gets exactly one reply."""
-        async with self._reporting(context, "StreamAnalyze") as call:
-            self.identify("StreamAnalyze", context)
+        async with self._calls.reporting(context, "StreamAnalyze") as call:
+            self._calls.identify("StreamAnalyze", context)
             with self._health.accept():
                 places = asyncio.Semaphore(self._max_stream_frames_in_flight)
-                stream = _FrameStream(self._analyzer, self._health, context, call, places, self._bodies, self._observer)
+                stream = _FrameStream(
+                    self._analyzer, self._health, context, call, places, self._bodies, self._calls.observer
+                )
             await stream.run(aiter(request_iterator))
 
     async def ClassifyFaces(  # noqa: N802 - the service's own name
-        self, request: service_pb.ClassifyFacesRequest, context: _Context
+        self, request: service_pb.ClassifyFacesRequest, context: Context
     ) -> service_pb.ClassifyFacesResponse:
         """Score crops that the caller cut out."""
-        async with self._answering(context, "ClassifyFaces", request.ByteSize()) as call:
+        async with self._calls.answering(context, "ClassifyFaces", request.ByteSize()) as call:
             faces, options = list(request.faces), options_from_pb(request.options)
             del request  # it holds the pictures once more
             classification = await self._analyzer.classify(faces, options, call)
-            _log_internal(classification.items, call)
-            with encoding(self._observer):
+            log_internal(classification.items, call)
+            with encoding(self._calls.observer):
                 return classification_to_pb(classification)
 
     async def ListModels(  # noqa: N802 - the service's own name
-        self, request: service_pb.ListModelsRequest, context: _Context
+        self, request: service_pb.ListModelsRequest, context: Context
     ) -> service_pb.ListModelsResponse:
         """List the loaded models."""
-        async with self._answering(context, "ListModels", request.ByteSize()):
+        async with self._calls.answering(context, "ListModels", request.ByteSize()):
             return service_pb.ListModelsResponse(models=[model_to_pb(model) for model in self._analyzer.models()])
 
     async def GetModel(  # noqa: N802 - the service's own name
-        self, request: service_pb.GetModelRequest, context: _Context
+        self, request: service_pb.GetModelRequest, context: Context
     ) -> service_pb.GetModelResponse:
         """Describe one loaded model."""
-        async with self._answering(context, "GetModel", request.ByteSize()):
+        async with self._calls.answering(context, "GetModel", request.ByteSize()):
             return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
-
-    def identify(self, rpc: str, context: _Context) -> None:
-        """Ask the gate about a call; raises as it does."""
-        REQUEST_ID.set(_request_context(context).request_id)
-        came = [value for name, value in context.invocation_metadata() or () if name == AUTHORIZATION_KEY]
-        values = [value if isinstance(value, str) else "" for value in came]
-        self._gate.identify(values, _SCOPES.get(rpc, Scope.ANALYZE))
-
-    async def refuse(self, rpc: str, context: _Context, error: FerserveError) -> None:
-        """End a call whose request did not come, or is none."""
-        async with self._reporting(context, rpc):
-            raise error
-
-    @asynccontextmanager
-    async def _answering(self, context: _Context, rpc: str, size_bytes: int) -> AsyncIterator[RequestContext]:
-        """Hold a call and its bytes while the block computes its answer; errors become the call's status."""
-        async with self._reporting(context, rpc) as call:
-            with self._health.accept(), self._bodies.hold(size_bytes):
-                yield call
-
-    @asynccontextmanager
-    async def _reporting(self, context: _Context, rpc: str) -> AsyncIterator[RequestContext]:
-        """Name the call, turn what the block raises into its status, report it. Cancellation passes through."""
-        call = _request_context(context)
-        REQUEST_ID.set(call.request_id)  # each call runs in a context of its own
-        context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-        began_s = time.perf_counter()
-        reason: Reason | None = Reason.CANCELLED  # stands if the caller leaves, which no `except` here sees
-        try:
-            yield call
-            reason = None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and nothing more
-            reason = public_error(error).reason
-            _log_internal([error], call)
-            status = rpc_status.to_status(rich_status(error))
-            trailing = (*status.trailing_metadata, (REQUEST_ID_KEY, call.request_id))
-            await context.abort(status.code, status.details, trailing)
-        finally:
-            self._observer.request_done(rpc, reason, time.perf_counter() - began_s)
 
 
 class _FrameStream:
@@ -243,7 +190,7 @@ class _FrameStream:
         self,
         analyzer: Analyzer,
         health: Health,
-        context: _Context,
+        context: Context,
         call: RequestContext,
         places: asyncio.Semaphore,
         bodies: BodyBudget,
@@ -287,7 +234,7 @@ class _FrameStream:
         try:
             return await self._analyzer.analyze(frame.image, options_from_pb(frame.options), self._frame_context(frame))
         except Exception as error:  # noqa: BLE001 - a frame's error is its reply, and the stream lives on
-            _log_internal([error], self._call)
+            log_internal([error], self._call)
             return error
 
     def _frame_context(self, frame: service_pb.StreamAnalyzeRequest) -> RequestContext:
@@ -318,6 +265,7 @@ def build_grpc_server(
     max_image_bytes: int,
     bodies: BodyBudget,
     observer: RequestObserver,
+    version: str,
     gate: Gate = OPEN,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
@@ -332,6 +280,7 @@ def build_grpc_server(
         max_image_bytes: the largest picture that the analyzer takes.
         bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
+        version: of the package, for those who ask the server's.
         gate: asked about every call before its message is read.
     Returns:
         The server and the port it is bound to.
@@ -345,25 +294,26 @@ def build_grpc_server(
             f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
             f"got {config.max_message_bytes}"
         )
+    calls = GrpcCalls(health, bodies, observer, gate)
     servicer = ExpressionServicer(
         analyzer,
         health,
+        calls,
         max_stream_frames_in_flight=config.max_stream_frames_in_flight,
         bodies=bodies,
-        observer=observer,
-        gate=gate,
     )
     incoming = IncomingRequests(
-        SERVICE_NAME,
-        servicer.refuse,
-        identify=servicer.identify,
+        SERVICES,
+        calls.refuse,
+        identify=calls.identify,
         max_arriving=config.max_arriving_calls,
         timeout_s=config.message_timeout_s,
     )
     server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
+    add_inference_service(InferenceProtocol(analyzer, health, version=version), calls, server)
     health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
-    reflection.enable_server_reflection((SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server, server.add_insecure_port(f"{config.host}:{config.port}")
 
 
@@ -375,28 +325,10 @@ def _mirror(health: Health) -> health_pb2_grpc.HealthServicer:
     def publish(state: HealthState) -> None:
         serving = health_pb2.HealthCheckResponse.SERVING
         status = serving if state is HealthState.READY else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE_NAME):
+        for name in ("", *SERVICES):
             task = asyncio.get_running_loop().create_task(servicer.set(name, status))
             running.add(task)
             task.add_done_callback(running.discard)
 
     health.subscribe(publish)
     return servicer
-
-
-def _request_context(context: _Context) -> RequestContext:
-    """The caller's own id if it is a usable one, else a new one, and the call's deadline on the loop's clock."""
-    metadata = dict(context.invocation_metadata() or ())
-    came = metadata.get(REQUEST_ID_KEY, "")
-    usable = isinstance(came, str) and _REQUEST_ID.fullmatch(came)
-    request_id = came if usable else REQUEST_ID.get("") or uuid.uuid4().hex  # set since the call was identified
-    remaining_s = cast("float | None", context.time_remaining())  # the stubs leave out the None of no deadline
-    deadline_s = None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
-    return RequestContext(request_id=request_id, deadline_s=deadline_s)
-
-
-def _log_internal(outcomes: Iterable[object], call: RequestContext) -> None:
-    """Log what the caller is told nothing of, with the id that it is told."""
-    for outcome in outcomes:
-        if isinstance(outcome, Exception) and public_error(outcome).reason is Reason.INTERNAL:
-            logger.error("call failed", exc_info=outcome, extra={"request_id": call.request_id})

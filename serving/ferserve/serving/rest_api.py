@@ -1,16 +1,15 @@
 """REST over the same analyzer as gRPC: raw bytes, multipart or base64 JSON in, protobuf-shaped JSON out.
 
 `POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `GET /v1/models[/{name}]`,
-`/livez`, `/readyz`, OpenAPI at `/docs`. URLs and server paths are never followed: bytes only.
+`/livez`, `/readyz`, OpenAPI at `/docs`, and the Open Inference Protocol under `/v2` (`oip_rest`). URLs and server paths
+are never followed: bytes only.
 """
 
-import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query
 from fastapi_offline import FastAPIOffline
@@ -18,19 +17,22 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.faces.errors import FerserveError
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
-from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
 from ferserve.serving.keys import Scope
 from ferserve.serving.observing import RequestObserver, encoding
+from ferserve.serving.oip import InferenceProtocol
+from ferserve.serving.oip_rest import add_inference_routes
 from ferserve.serving.probes import add_probes
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
+from ferserve.serving.rest_calls import request_context, unless_caller_leaves
 from ferserve.serving.rest_errors import JSON_TYPE, error_detail, install_error_handlers
+from ferserve.serving.rest_gate import asking
 from ferserve.serving.rest_middleware import RequestMiddleware
 from ferserve.serving.rest_openapi import install_openapi, request_body
 from ferserve.serving.rest_requests import AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage, OptionsMessage
@@ -48,10 +50,6 @@ from ferserve.serving.rest_schema import (
     TimingsMessage,
 )
 
-TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
-MAX_TIMEOUT_MS: Final = 600_000
-_TIMEOUT: Final = re.compile(r"[0-9]{1,9}")
-ResultT = TypeVar("ResultT")
 Options = Annotated[OptionsMessage, Query()]
 
 
@@ -104,21 +102,25 @@ def create_rest_app(
     Args:
         max_image_bytes: most bytes of one encoded picture, as the decoder has it.
         bodies: for all that is held of requests, over every protocol.
-        observer: told about every request under `/v1`.
+        observer: told about every request under `/v1` and `/v2`.
         version: of the package, for the OpenAPI document.
-        gate: asked about every request under `/v1` before its body is read.
+        gate: asked about every request but probes before its body is read.
     """
     app = FastAPIOffline(
         redoc_url=None,
         title="ferserve",
         version=version,
-        description="Faces in a picture, and how their expressions appear: seven calibrated scores for each face.",
+        description="Faces in a picture, and how their expressions appear: seven calibrated scores for each face. "
+        "Beside this interface the Open Inference Protocol takes ready-made crops as a tensor, under /v2.",
     )
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
     add_probes(app, health)
-    endpoints = _Endpoints(analyzer, health, config, max_image_bytes=max_image_bytes, bodies=bodies, observer=observer)
+    reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
+    endpoints = _Endpoints(analyzer, health, config, max_image_bytes=max_image_bytes, reader=reader, observer=observer)
     endpoints.add_to(app, gate)
+    protocol = InferenceProtocol(analyzer, health, version=version)
+    add_inference_routes(app, protocol, health, reader, max_tensor_bytes=config.max_batch_bytes, gate=gate)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
     return app
 
@@ -133,13 +135,13 @@ class _Endpoints:
         config: HttpConfig,
         *,
         max_image_bytes: int,
-        bodies: BodyBudget,
+        reader: BodyReader,
         observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
         self._observer = observer
-        self._reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
+        self._reader = reader
         self._one_image = BodyForm(
             field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
         )
@@ -161,12 +163,12 @@ class _Endpoints:
                 path,
                 endpoint,
                 methods=["POST"],
-                dependencies=[Depends(_asking(gate, Scope.ANALYZE))],
+                dependencies=[Depends(asking(gate, Scope.ANALYZE))],
                 response_model=reply,
                 responses=errors,
                 openapi_extra=request_body(form.field, form.message, raw=form.raw),
             )
-        listing = partial(app.add_api_route, responses=errors, dependencies=[Depends(_asking(gate, Scope.MODELS))])
+        listing = partial(app.add_api_route, responses=errors, dependencies=[Depends(asking(gate, Scope.MODELS))])
         listing("/v1/models", self.list_models, response_model=ModelsReply)
         listing("/v1/models/{name}", self.get_model, response_model=ModelInfoMessage)
 
@@ -174,7 +176,7 @@ class _Endpoints:
         """Find the faces of one picture and score the expression of each."""
         async with self._pictures(request, self._one_image, options) as (pictures, context):
             work = self._analyzer.analyze(pictures.encoded[0], pictures.options, context)
-            analysis = await _unless_caller_leaves(request, work)
+            analysis = await unless_caller_leaves(request, work)
         with encoding(self._observer):
             return _json(ImageAnalysisMessage.model_validate(analysis))
 
@@ -182,7 +184,7 @@ class _Endpoints:
         """Analyse many pictures; one bad picture gets its own error and never fails its neighbours."""
         async with self._pictures(request, self._many_images, options) as (pictures, context):
             work = self._analyzer.analyze_many(pictures.encoded, pictures.options, context)
-            outcomes = await _unless_caller_leaves(request, work)
+            outcomes = await unless_caller_leaves(request, work)
         with encoding(self._observer):
             items = [
                 BatchAnalyzeItem(error=error_detail(outcome, context.request_id))
@@ -196,7 +198,7 @@ class _Endpoints:
         """Score faces that were cut out already; nothing is detected."""
         async with self._pictures(request, self._many_faces, options) as (pictures, context):
             work = self._analyzer.classify(pictures.encoded, pictures.options, context)
-            answer = await _unless_caller_leaves(request, work)
+            answer = await unless_caller_leaves(request, work)
         with encoding(self._observer):
             items = [
                 ClassifyFacesItem(error=error_detail(item, context.request_id))
@@ -222,7 +224,7 @@ class _Endpoints:
         self, request: Request, form: BodyForm, options: OptionsMessage
     ) -> AsyncIterator[tuple[Pictures, RequestContext]]:
         """Accept one request and read what it sent; what is refused is refused before the body is read."""
-        context = RequestContext(request_id=request.state.request_id, deadline_s=_deadline_s(request))
+        context = request_context(request)
         max_bytes = form.max_body_bytes(media_type_of(request, form))
         with self._health.accept():
             parse = partial(pictures_of, request=request, form=form, query=options)
@@ -230,46 +232,6 @@ class _Endpoints:
                 request, parse, max_bytes=max_bytes, deadline_s=context.deadline_s
             ) as pictures:
                 yield pictures, context
-
-
-def _asking(gate: Gate, scope: Scope) -> Callable[[Request], Awaitable[None]]:
-    async def ask(request: Request) -> None:  # a coroutine, or FastAPI runs it on a thread, in a context of its own
-        gate.identify(request.headers.getlist("authorization"), scope)
-
-    return ask
-
-
-def _deadline_s(request: Request) -> float | None:
-    text = request.headers.get(TIMEOUT_HEADER)
-    if text is None:
-        return None
-    if not (_TIMEOUT.fullmatch(text) and 1 <= int(text) <= MAX_TIMEOUT_MS):
-        raise InvalidRequestError(f"{TIMEOUT_HEADER}: expected 1 to {MAX_TIMEOUT_MS} milliseconds, got {text[:32]!r}")
-    return asyncio.get_running_loop().time() + int(text) / 1000
-
-
-async def _unless_caller_leaves(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Await `work`, and cancel it as soon as the caller closes the connection.
-
-    Raises:
-        CallCancelledError: the caller left first.
-    """
-    task = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise CallCancelledError("the caller left before the answer was there")
-        return task.result()
-    finally:
-        task.cancel()
-        leaving.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _json(reply: BaseModel) -> Response:

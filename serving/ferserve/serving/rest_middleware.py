@@ -13,11 +13,11 @@ from ferserve.serving.errors import NotReadyError
 from ferserve.serving.health import RETRY_AFTER_S
 from ferserve.serving.logs import REQUEST_ID
 from ferserve.serving.observing import RequestObserver
-from ferserve.serving.rest_errors import error_response
+from ferserve.serving.rest_errors import OIP_PREFIX, error_response
 from ferserve.serving.status import public_error
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
-API_PREFIX: Final = "/v1/"
+API_PREFIXES: Final = ("/v1/", OIP_PREFIX)
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -62,7 +62,7 @@ class RequestMiddleware:
 
     def _report(self, scope: Scope, duration_s: float) -> None:
         route = getattr(scope.get("route"), "path", "")
-        if route.startswith(API_PREFIX):
+        if route.startswith(API_PREFIXES):
             self._observer.request_done(route, scope["state"].get("reason"), duration_s)
 
 
@@ -86,7 +86,7 @@ class _Exchange:
         if self.has_started:
             raise error
         self._scope["state"]["reason"] = public_error(error).reason
-        response = error_response(error, self.request_id)
+        response = error_response(error, self.request_id, self._scope["path"])
         await response(self._scope, self.receive, self.send)
 
     async def receive(self) -> Message:
@@ -101,7 +101,7 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID_HEADER] = self.request_id
             headers.update(SECURITY_HEADERS)
-            if self._scope["path"].startswith(API_PREFIX):
+            if self._scope["path"].startswith(API_PREFIXES):
                 headers.update(API_HEADERS)
             if self._body_pending:
                 headers["Connection"] = "close"

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ferserve.faces.align import resize
+from ferserve.faces.detectors.protocol import Detector
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.types import Box, Detection, Image
 
@@ -22,7 +23,7 @@ MIN_NEIGHBOURS: Final = 5
 _WEIGHT_SCALE: Final = 4.0
 
 
-class HaarDetector:
+class HaarDetector(Detector):
     """Upright frontal faces, without landmarks. Thread-safe: each thread has its own cascade, which OpenCV's is not."""
 
     name = "haar"

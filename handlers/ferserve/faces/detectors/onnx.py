@@ -1,5 +1,6 @@
 """Face detectors of YuNet's shape in ONNX Runtime: the one that ships with ferserve, or a user's own file."""
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -73,26 +74,40 @@ class OnnxDetector:
         return min(max(height_px, width_px), self._max_default_px)
 
     def detect(self, image: Image, *, size_px: int | None = None) -> list[Detection]:
-        """Find faces; see `Detector.detect`. What is larger than the network's window is searched in tiles."""
+        """Find faces; see `Detector.detect`."""
+        steps = self.steps(image, size_px=size_px)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                faces: list[Detection] = done.value
+                return faces
+
+    def steps(self, image: Image, *, size_px: int | None = None) -> Generator[None, None, list[Detection]]:
+        """See `Detector.steps`. What is larger than the network's window is searched in tiles, one a step."""
         height, width = image.shape[:2]
         if not height or not width:
             return []
         scale = min(1.0, (size_px or self.default_size_px(height, width)) / max(height, width))
-        levels = []
+        levels: list[Candidates] = []
         scaled = image
         for size in sizes(width, height, scale=scale, window_px=self._window_px):
+            if levels:
+                yield
             scaled = _shrunk(scaled, size)
-            found = self._search(scaled)
+            found = yield from self._search(scaled)
             levels.append(found.moved(x_px=0, y_px=0, scale_x=width / size[0], scale_y=height / size[1]))
         # One level is one window, and has been through it already.
         faces = levels[0] if len(levels) == 1 else Candidates.joined(levels).suppressed(max_overlap=MAX_OVERLAP)
         return faces.detections()
 
-    def _search(self, image: Image) -> Candidates:
+    def _search(self, image: Image) -> Generator[None, None, Candidates]:
         """Faces at one size, in pixels of `image`; where tiles overlap a face has several rows."""
         height, width = image.shape[:2]
-        parts = []
+        parts: list[Candidates] = []
         for tile in tiles(width, height, window_px=self._window_px):
+            if parts:
+                yield
             found = self._run(image[tile.y0 : tile.y1, tile.x0 : tile.x1])
             found = found.moved(x_px=tile.x0, y_px=tile.y0, scale_x=1, scale_y=1)
             parts.append(found.chosen(whole_faces(found.boxes, tile, width_px=width, height_px=height)))

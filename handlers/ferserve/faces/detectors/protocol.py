@@ -1,5 +1,6 @@
 """What every face detector offers."""
 
+from collections.abc import Generator
 from typing import Protocol
 
 from ferserve.faces.types import Detection, Image
@@ -31,3 +32,11 @@ class Detector(Protocol):
             Detections in pixels of `image`, highest score first; empty if there is no face.
         """
         ...
+
+    def steps(self, image: Image, *, size_px: int | None = None) -> Generator[None, None, list[Detection]]:
+        """`detect`, yielding wherever the caller may do something else for a while; as here, all in one, or in parts.
+
+        Large pictures take a detector ten times as long as small ones: whoever shares a thread wants to know when.
+        """
+        yield from ()
+        return self.detect(image, size_px=size_px)

@@ -18,11 +18,14 @@ detector = typer.Typer(no_args_is_help=True, help="Train, evaluate and export th
 
 
 @detector.command()
-def train(
+def train(  # noqa: PLR0917 -- typer reads every option from a parameter
     photos: Photos,
     faces: Faces,
     teacher: Annotated[Path, typer.Option(help=TEACHER_HELP)],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished run of the same recipe goes on there.")],
+    start_weights: Annotated[
+        Path | None, typer.Option(help="A published YuNet file to start from, as the shipped detector did; or random.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="Where the net is: cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the net.")] = 1,
@@ -61,6 +64,7 @@ def train(
             photos=parse_photos(photos, option="--photos"),
             faces=parse_sources(faces),
             teacher_file=teacher,
+            start_weights=start_weights,
             folder=out,
             device=device,
             threads=threads,

@@ -1,4 +1,4 @@
-"""Which cells learn what: the teacher's own answer everywhere, and exact faces where the teacher missed them.
+"""Which cells learn what: the teacher's scores everywhere, and exact faces where the teacher missed them.
 
 Shapes: A cells, F faces, see `geometry`.
 """

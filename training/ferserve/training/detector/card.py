@@ -12,14 +12,14 @@ from ferserve.training.detector.recipe import DetectorRecipe
 from ferserve.training.detector.tables import percent, share, size_names
 
 _HEAD: Final = """\
-A face detector without anchors, {architecture}, start weights random. Takes BGR pictures, 0 to 255, sides multiples of
+A face detector without anchors, {architecture}, {start}. Takes BGR pictures, 0 to 255, sides multiples of
 32; gives box, score and five landmarks of each face in YuNet's twelve outputs (Wu, Peng and Yu 2023). {size} bytes; a
 detection counts from score {min_score:.2f}, chosen on {selection} photos of their own.
 """
 _SOURCES: Final = """\
 | source | role | terms |
 |---|---|---|
-| YuNet 2023mar of the OpenCV zoo, {teacher} | teacher; no weight of it is in this file | Apache-2.0 |
+| YuNet 2023mar of the OpenCV zoo, {teacher} | {teacher_role} | Apache-2.0 |
 | ExpW photos (Zhang et al. 2018) | views, backgrounds; {selection} for the threshold, {aside} set aside | research |
 | ExpW face crops, at most {crops} | pasted into scenes | research |
 | LFW face crops, at most {crops} | pasted into scenes | research benchmark |
@@ -52,15 +52,23 @@ class ShippedDetector:
 
 
 def render_detector_card(
-    recipe: DetectorRecipe, shipped: ShippedDetector, report: DetectorReport, *, teacher_sha256: str
+    recipe: DetectorRecipe,
+    shipped: ShippedDetector,
+    report: DetectorReport,
+    *,
+    teacher_sha256: str,
+    start_sha256: str | None,
 ) -> str:
     """Write the card from the figures themselves.
 
     Args:
         report: of the set-aside photos.
+        start_sha256: of the file that the start weights are from; None if they were random.
     """
     facts: dict[str, Any] = {
         "architecture": recipe.architecture,
+        "start": "trained from random weights" if start_sha256 is None else f"trained on from SHA-256 {start_sha256}",
+        "teacher_role": "teacher" if start_sha256 != teacher_sha256 else "start weights and teacher",
         "size": shipped.bytes,
         "min_score": shipped.min_score,
         "selection": recipe.selection_photos,

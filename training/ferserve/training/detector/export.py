@@ -12,17 +12,14 @@ from torch import Tensor, nn
 from ferserve.faces.detectors.decoding import OUTPUTS, PAD_TO_PX
 from ferserve.faces.detectors.onnx import MIN_SCORE_KEY
 from ferserve.training.export import quiet_exporter
-from ferserve.training.models.detector import FaceNet
+from ferserve.training.models.detector import YuNet
 
 MAX_SIDE_CELLS: Final = 640
 """Longest side that the graph promises to take, in cells of the coarsest stride: 20,480 pixels."""
 
 
 class YuNetShape(nn.Module):
-    """A `FaceNet`'s maps as YuNet names them.
-
-    Our net has one score: it is given as both cls and obj, whose geometric mean is then the score itself.
-    """
+    """A `YuNet`'s maps as the published file names them."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -31,16 +28,15 @@ class YuNetShape(nn.Module):
     def forward(self, x_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Twelve tensors in the order of `OUTPUTS` by kind: cls, obj, bbox, kps, each at strides 8, 16, 32."""
         maps = self.net(x_NCHW)
-        scores = [torch.sigmoid(level[..., :1]) for level in maps]
         return (
-            *scores,
-            *(score.clone() for score in scores),
-            *(level[..., 1:5] for level in maps),
-            *(level[..., 5:] for level in maps),
+            *(torch.sigmoid(level[..., :1]) for level in maps),
+            *(torch.sigmoid(level[..., 1:2]) for level in maps),
+            *(level[..., 2:6] for level in maps),
+            *(level[..., 6:] for level in maps),
         )
 
 
-def export_detector(net: FaceNet, *, min_score: float) -> bytes:
+def export_detector(net: YuNet, *, min_score: float) -> bytes:
     """Fold the norms of a copy and write it, height and width free.
 
     Args:

@@ -17,7 +17,7 @@ from ferserve.training.descent import check_finite, descend, parameter_groups
 from ferserve.training.detector.batches import Batch, BatchSource, ahead
 from ferserve.training.detector.recipe import RECIPE_FILE, DetectorRecipe
 from ferserve.training.losses.detection import DetectionLosses, detection_losses
-from ferserve.training.models.detector import FaceNet
+from ferserve.training.models.detector import YuNet, with_one_score
 
 CHECKPOINT_FILE = "last.pt"
 HISTORY_FILE = "history.jsonl"
@@ -59,6 +59,7 @@ class DetectorRun:
 
     Args:
         source: the batches.
+        start: gives a fresh net its start weights, in place, if not random ones; a run that goes on has its own.
         check: measures the averaged net, in eval mode, after every epoch.
         device: where the net is; the batches are made on the CPU.
         workers: threads that make batches.
@@ -71,6 +72,7 @@ class DetectorRun:
         recipe: DetectorRecipe,
         source: BatchSource,
         *,
+        start: Callable[[YuNet], None] = lambda _net: None,
         check: Callable[[nn.Module], Check],
         folder: Path,
         device: str = "cpu",
@@ -79,13 +81,15 @@ class DetectorRun:
         self.recipe, self.source, self.check, self.folder = recipe, source, check, folder
         self.device, self.workers = torch.device(device), workers
         torch.manual_seed(recipe.seed)
-        net = FaceNet().to(self.device)
+        self.last = folder / CHECKPOINT_FILE
+        net = YuNet().to(self.device)
+        if not self.last.is_file():
+            start(net)
         # Torch's stubs know no memory_format here.
-        self.net: FaceNet = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net: YuNet = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
         self.optimizer = self._optimizer()
         self.epoch = 0
-        self.last = folder / CHECKPOINT_FILE
         folder.mkdir(parents=True, exist_ok=True)
         if self.last.is_file():
             self._resume()
@@ -130,9 +134,9 @@ class DetectorRun:
     def _step(self, batch: Batch, step: int) -> DetectionLosses:
         x_NCHW = batch.pictures.to(self.device).float().contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            maps_NAK = torch.cat(self.net(x_NCHW), dim=1)
+            maps_NAM = torch.cat(self.net(x_NCHW), dim=1)
         targets_NAK, grid_A3 = batch.targets.to(self.device), batch.grid.to(self.device)
-        losses = detection_losses(maps_NAK, targets_NAK, grid_A3, self.recipe.objective)
+        losses = detection_losses(with_one_score(maps_NAM), targets_NAK, grid_A3, self.recipe.objective)
         check_finite(losses.total.item(), step=step, checkpoint=self.last)
         descend(
             losses.total,
@@ -178,7 +182,7 @@ class DetectorRun:
         self.epoch = state["epoch"]
 
 
-def load_net(folder: Path) -> tuple[FaceNet, DetectorRecipe, int]:
+def load_net(folder: Path) -> tuple[YuNet, DetectorRecipe, int]:
     """The averaged net of a run as it stands, in eval mode, its recipe, and the epochs done.
 
     Raises:
@@ -189,6 +193,6 @@ def load_net(folder: Path) -> tuple[FaceNet, DetectorRecipe, int]:
     if not path.is_file():
         raise DataError(f"{folder} holds no trained weights yet: expected {CHECKPOINT_FILE}")
     state = load_checkpoint(path, recipe_sha256=recipe.sha256)
-    net = FaceNet()
+    net = YuNet()
     net.load_state_dict(state["average"]["net"])
     return net.eval(), recipe, int(state["epoch"])

@@ -13,7 +13,7 @@ from ferserve.training.detector.recipe import DetectorRecipe
 from ferserve.training.detector.run import load_net
 from ferserve.training.detector.selection import Selection
 from ferserve.training.detector.teacher import Teacher
-from ferserve.training.detector.training import split_of
+from ferserve.training.detector.training import SOURCES_FILE, START_KEY, split_of
 
 MAX_BYTES: Final = 1_000_000
 """What the wheel has room for."""
@@ -39,7 +39,8 @@ def ship(
     )
     figures = {"recipe_sha256": recipe.sha256, "teacher_sha256": teacher.sha256, "epoch": epoch, **report.to_dict()}
     shipped.path.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
-    card = render_detector_card(recipe, shipped, report, teacher_sha256=teacher.sha256)
+    start = json.loads((run / SOURCES_FILE).read_text())[START_KEY]
+    card = render_detector_card(recipe, shipped, report, teacher_sha256=teacher.sha256, start_sha256=start)
     shipped.path.with_suffix(".md").write_text(card)
     return shipped, report
 

@@ -1,7 +1,9 @@
 """A whole run from the data's folders to a trained net: what `ferserve detector train` does."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,15 +17,24 @@ from ferserve.training.detector.photos import PhotoSplit, split_photos
 from ferserve.training.detector.recipe import DetectorRecipe
 from ferserve.training.detector.run import DetectorEpoch, DetectorRun
 from ferserve.training.detector.selection import Selection
+from ferserve.training.detector.start import start_from
 from ferserve.training.detector.teacher import Teacher
 from ferserve.training.detector.views import Studio
+from ferserve.training.models.detector import YuNet
 
 SOURCES_FILE = "sources.json"
+START_KEY = "start_weights_sha256"
+"""In `SOURCES_FILE`; null for a random start."""
 
 
 def split_of(recipe: DetectorRecipe, photos: Path) -> PhotoSplit:
     """The photos of a folder in ExpW's layout as a recipe splits them."""
     return split_photos(read_photos(photos), aside=recipe.aside_photos, selection=recipe.selection_photos)
+
+
+def _start(net: YuNet, *, weights: Path | None) -> None:
+    if weights is not None:
+        start_from(net, weights)
 
 
 def train_detector(
@@ -32,6 +43,7 @@ def train_detector(
     photos: Path,
     faces: Mapping[str, Path],
     teacher_file: Path,
+    start_weights: Path | None,
     folder: Path,
     device: str,
     threads: int | None,
@@ -42,6 +54,7 @@ def train_detector(
     """Train, or go on with an unfinished run in the same folder.
 
     Args:
+        start_weights: a published YuNet file to start from; None starts from random weights.
         threads: of torch; None leaves its own choice.
         workers: threads that draw scenes.
     Raises:
@@ -66,12 +79,14 @@ def train_detector(
     run = DetectorRun(
         recipe,
         SceneBatches(recipe, studio, teacher),
+        start=partial(_start, weights=start_weights),
         check=Selection.prepare(split.selection, teacher).check,
         folder=folder,
         device=device,
         workers=workers,
     )
     facts = {
+        START_KEY: None if start_weights is None else hashlib.sha256(start_weights.read_bytes()).hexdigest(),
         "teacher_sha256": teacher.sha256,
         "crops": len(crops),
         "photos": {"fit": len(split.fit), "selection": len(split.selection), "aside": len(split.aside)},

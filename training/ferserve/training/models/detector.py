@@ -1,119 +1,106 @@
-"""A small face detector without anchors: YuNet's interface (Wu, Peng and Yu 2023), a net of our own.
+"""YuNet, a face detector without anchors (Wu, Peng and Yu 2023, YuNet: A Tiny Millisecond-level Face Detector).
 
-A dense stem of two convolutions down to stride 4 (with few channels it is faster in ONNX Runtime than depthwise ones at
-full size), separable units with one norm each, a pyramid of three levels added from the coarsest down, and one head a
-level whose single convolution gives all fifteen numbers of a cell: sixteen channels are one vector register.
+A stem of stride 2, separable units (a 1x1 convolution, then a 3x3 depthwise one) with halvings between them, a pyramid
+of three levels added from the coarsest down, and a head a level.
 
-Shapes: N pictures, H and W pixels (multiples of 32), A cells, K = 15 numbers a cell (see `detector.geometry`).
+Deviations from the paper's file, which change no answer (see `detector.start`):
+
+- The paper has four heads a level, for cls, obj, box and landmarks; here they are one of sixteen channels, which is one
+  vector register wide and saves nine pairs of convolutions.
+- There are no norms: the published file has them folded into its convolutions, and training goes on from there.
+
+Shapes: N pictures, H and W pixels (multiples of 32), A cells, M = 16 numbers of the net a cell: logits of cls and obj,
+box, landmarks; K = 15 as in `detector.geometry`, with one score.
 """
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ferserve.training.detector.geometry import NUMBERS
 
-STEM: Final = (16, 32)
-STAGES: Final = ((64, 64, 64), (128, 128, 64), (128, 128, 64))
-"""Output channels of the separable units at strides 8, 16 and 32; the first unit of a stage halves the size."""
+STEM: Final = 16
+BODY: Final = ((16,), (16, 32, 32, 64), (64, 64), (64, 64), (64, 64))
+"""Output channels of the separable units at strides 2, 4, 8, 16 and 32; the last three feed the pyramid."""
+LEVELS: Final = 3
 WIDTH: Final = 64
 """Channels of the pyramid."""
+SCORES: Final = 2
+"""Logits of the head that make the score: cls and obj."""
 INPUT_SCALE: Final = 1 / 64
-"""Pixels 0 to 255 are brought to about one before the stem; at export the factor goes into its weights."""
+"""Pixels 0 to 255 are brought to about one before the stem, so that its weights are of the others' size and one rate
+fits all; at export the factor goes into the weights."""
+MAX_LOG_P: Final = -1e-6
+"""A probability of one has no logit."""
 PRIOR: Final = 0.01
-"""Score of every cell at the start (Lin et al. 2017, Focal Loss)."""
-
-
-class DenseUnit(nn.Module):
-    """3x3 convolution of stride 2, batch norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / 2, W / 2)."""
-        return F.relu(self.norm(self.conv(x_NCHW)))
+"""Score of every cell at a random start (Lin et al. 2017, Focal Loss)."""
 
 
 class SeparableUnit(nn.Module):
-    """3x3 depthwise convolution, 1x1 convolution, batch norm, ReLU."""
+    """1x1 convolution, 3x3 depthwise convolution; a ReLU at the end unless it is a head."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, *, relu: bool = True) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, padding=1, groups=inputs, bias=False)
-        self.conv = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1)
+        self.depthwise = nn.Conv2d(outputs, outputs, 3, padding=1, groups=outputs)
+        self.relu = relu
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
-        return F.relu(self.norm(self.conv(self.depthwise(x_NCHW))))
+        """(N, inputs, H, W) to (N, outputs, H, W)."""
+        x_NCHW = self.depthwise(self.pointwise(x_NCHW))
+        return F.relu(x_NCHW) if self.relu else x_NCHW
 
 
-class FaceNet(nn.Module):
-    """BGR pictures, 0 to 255, to maps; random start weights.
+class YuNet(nn.Module):
+    """BGR pictures, 0 to 255, to maps; random start weights."""
 
-    Args:
-        stages, width: see `STAGES` and `WIDTH`; each stage must end in `width` channels.
-    """
-
-    def __init__(self, *, stages: Sequence[Sequence[int]] = STAGES, width: int = WIDTH) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.input_scale = INPUT_SCALE
-        self.stem = nn.Sequential(*(DenseUnit(inputs, outputs) for inputs, outputs in pairwise((3, *STEM))))
-        channels = [STEM[-1], *(stage[-1] for stage in stages)]
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    SeparableUnit(inputs, outputs, stride=1 if index else 2)
-                    for index, (inputs, outputs) in enumerate(pairwise((start, *stage)))
-                )
-            )
-            for start, stage in zip(channels[:-1], stages, strict=True)
+        self.stem = nn.Conv2d(3, STEM, 3, stride=2, padding=1)
+        starts = (STEM, *(stage[-1] for stage in BODY))
+        self.body = nn.ModuleList(
+            nn.Sequential(*(SeparableUnit(inputs, outputs) for inputs, outputs in pairwise((start, *stage))))
+            for start, stage in zip(starts[:-1], BODY, strict=True)
         )
-        self.laterals = nn.ModuleList(SeparableUnit(width, width) for _ in stages)
-        self.trunks = nn.ModuleList(SeparableUnit(width, width) for _ in stages)
-        self.heads = nn.ModuleList(nn.Conv2d(width, NUMBERS, 1) for _ in stages)
+        self.laterals = nn.ModuleList(SeparableUnit(WIDTH, WIDTH) for _ in range(LEVELS))
+        self.heads = nn.ModuleList(SeparableUnit(WIDTH, SCORES + NUMBERS - 1, relu=False) for _ in range(LEVELS))
         for head in self.heads:
-            assert isinstance(head, nn.Conv2d)
-            assert head.bias is not None
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
-            nn.init.constant_(head.bias[:1], -math.log((1 - PRIOR) / PRIOR))
+            assert isinstance(head, SeparableUnit)
+            assert head.depthwise.bias is not None
+            nn.init.constant_(head.depthwise.bias[:SCORES], -math.log((1 - PRIOR) / PRIOR))
 
     def fold(self) -> None:
-        """Move norms and the input's scale into the convolutions; the same in eval mode, and cannot train on."""
-        for layer in self.modules():
-            if isinstance(layer, (DenseUnit, SeparableUnit)) and isinstance(layer.norm, nn.BatchNorm2d):
-                layer.conv = fuse_conv_bn_eval(layer.conv, layer.norm)
-                layer.norm = nn.Identity()
-        first = self.stem[0]
-        assert isinstance(first, DenseUnit)
+        """Move the input's scale into the stem: the same answers, one multiplication of the whole picture less."""
         with torch.no_grad():
-            first.conv.weight.mul_(self.input_scale)
+            self.stem.weight.mul_(self.input_scale)
         self.input_scale = 1.0
 
     def forward(self, x_NCHW: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) to the maps of strides 8, 16 and 32, each (N, A, K), cells row by row, the score as a logit."""
+        """(N, 3, H, W) to the maps of strides 8, 16 and 32, each (N, A, M), cells row by row."""
         if self.input_scale != 1.0:
             x_NCHW = x_NCHW * self.input_scale
-        x_NCHW = self.stem(x_NCHW)
+        x_NCHW = F.relu(self.stem(x_NCHW))
         features = []
-        for stage in self.stages:
-            x_NCHW = stage(x_NCHW)
+        for index, stage in enumerate(self.body):
+            x_NCHW = stage(F.max_pool2d(x_NCHW, 2) if index else x_NCHW)
             features.append(x_NCHW)
         maps: list[Tensor] = []
         above: Tensor | None = None
-        for index in reversed(range(len(features))):
-            level = features[index] if above is None else features[index] + F.interpolate(above, scale_factor=2.0)
-            above = self.laterals[index](level)
-            cells_NKHW = self.heads[index](self.trunks[index](above))
-            maps.insert(0, cells_NKHW.permute(0, 2, 3, 1).flatten(1, 2))
+        levels = zip(features[-LEVELS:], self.laterals, self.heads, strict=True)
+        for feature, lateral, head in reversed(list(levels)):
+            level = feature if above is None else feature + F.interpolate(above, scale_factor=2.0)
+            above = lateral(level)
+            maps.insert(0, head(above).permute(0, 2, 3, 1).flatten(1, 2))
         return maps
+
+
+def with_one_score(maps_NAM: Tensor) -> Tensor:
+    """Maps (N, A, K) whose score is the logit of the geometric mean of the two probabilities, float32."""
+    maps_NAM = maps_NAM.float()
+    log_p = F.logsigmoid(maps_NAM[..., :SCORES]).mean(dim=-1, keepdim=True).clamp(max=MAX_LOG_P)
+    return torch.cat((log_p - torch.log(-torch.expm1(log_p)), maps_NAM[..., SCORES:]), dim=-1)
