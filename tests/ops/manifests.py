@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 
+from ferserve.faces.index import open_archive
 from ferserve.serving.config import ServeConfig
 from ferserve.serving.grpc_api import SERVICE_NAME
 from ferserve.serving.health import Health
@@ -95,6 +96,8 @@ def complaints(rendered: Rendered, metric_names: set[str], folder: Path) -> list
         *_volumes(rendered),
         *_mounts(rendered),
         *_settings(rendered, folder),
+        *_workers(rendered),
+        *_archives(rendered),
         *_security(rendered),
         *_places(rendered),
     ]
@@ -288,6 +291,41 @@ def _shutdown(load: Document, container: Document, settings: ServeConfig) -> Ite
         yield f"{name_of(load)}: drains for {drain_s} s, less than the default deadline"
     if pod_of(load)["terminationGracePeriodSeconds"] <= pause_s + drain_s:
         yield f"{name_of(load)}: is killed before {pause_s} s of pause and {drain_s} s of drain are over"
+
+
+def _workers(rendered: Rendered) -> Iterator[str]:
+    """The endpoints that gateways are told are pods that will be there, at ports that they have; none is left out."""
+    for load in rendered.of("Deployment"):
+        environ = {each["name"]: each.get("value", "") for each in pod_of(load)["containers"][0].get("env", [])}
+        endpoints = set(filter(None, environ.get("FERSERVE_WORKERS__ENDPOINTS", "").split(",")))
+        if endpoints:
+            there = {address for workers in rendered.of("StatefulSet") for address in _addresses(rendered, workers)}
+            if endpoints != there:
+                yield f"{name_of(load)}: is told of the workers {sorted(endpoints)}, there are {sorted(there)}"
+
+
+def _addresses(rendered: Rendered, workers: Document) -> Iterator[str]:
+    service = rendered.named("Service", workers["spec"]["serviceName"])
+    if (
+        service is not None
+        and service["spec"].get("clusterIP") == "None"
+        and workers in rendered.selected(service["spec"]["selector"])
+    ):
+        for ordinal in range(workers["spec"]["replicas"]):
+            yield f"{name_of(workers)}-{ordinal}.{name_of(service)}:{ports_of(workers)['grpc']}"
+
+
+def _archives(rendered: Rendered) -> Iterator[str]:
+    """What an init container checks is the archive that ships, and what runs is what it checked."""
+    for load in rendered.of("StatefulSet"):
+        for container in pod_of(load).get("initContainers", []):
+            environ = {each["name"]: each["value"] for each in container.get("env", [])}
+            shipped = open_archive("default")
+            checked = environ.get("ARCHIVE_SHA256")
+            if checked != shipped.sha256:
+                yield f"{name_of(load)}: checks {checked}, the archive that ships is {shipped.sha256}"
+            if f"/archives/{shipped.path.name}" not in pod_of(load)["containers"][0]["args"]:
+                yield f"{name_of(load)}: does not run the archive that was checked"
 
 
 def _security(rendered: Rendered) -> Iterator[str]:

@@ -17,6 +17,8 @@ GOLDEN = ROOT / "tests" / "golden" / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 KUBERNETES = "1.36"
+NEEDED = {"autoscale": [], "gpu": ["torchserve"]}
+"""What a component stands on; the others get the autoscaler, for rules that need several gateways."""
 
 
 def kustomize(folder: Path) -> list[dict]:
@@ -35,11 +37,11 @@ def overlays() -> dict[str, Rendered]:
 
 @pytest.fixture(scope="module")
 def components(tmp_path_factory) -> dict[str, Rendered]:
-    """Each component alone over the base; those whose rules need several gateways with the autoscaler."""
+    """Each component over the base and what it stands on."""
     rendered = {}
     for name in COMPONENTS:
         folder = tmp_path_factory.mktemp(name)
-        wanted = [name] if name == "autoscale" else ["autoscale", name]
+        wanted = [*NEEDED.get(name, ["autoscale"]), name]
         content = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
@@ -123,7 +125,7 @@ FAULTS = {
     ][0]["pods"]["metric"].update(name="ferserve_queue"),
     "undoes the autoscaler": lambda r: gateway(r)["spec"].update(replicas=2),
     "is below the request": lambda r: container(r)["resources"]["limits"].update(memory="100Mi"),
-    "there is no ConfigMap": lambda r: gateway(r)["spec"]["template"]["spec"]["volumes"][0]["configMap"].update(
+    "there is no ConfigMap": lambda r: gateway(r)["spec"]["template"]["spec"]["volumes"][-1]["configMap"].update(
         name="x"
     ),
     "which nothing puts there": lambda r: container(r)["args"].append("/etc/ferserve/keys.toml"),
@@ -134,6 +136,24 @@ FAULTS = {
     "no fixed image": lambda r: container(r).update(image="ferserve-gateway:latest"),
     "is not in the namespace": lambda r: gateway(r)["metadata"].pop("namespace"),
 }
+
+
+WORKER_FAULTS = {
+    "is told of the workers": lambda r: part(r, "StatefulSet", "ferserve-torchserve")["spec"].update(replicas=3),
+    "the archive that ships": lambda r: containers_of(part(r, "StatefulSet", "ferserve-torchserve"))[0]["env"][
+        0
+    ].update(value="0" * 64),
+    "lets out to nothing": lambda r: part(r, "NetworkPolicy", "allow-gateways-out-to-torchserve")["spec"]["egress"][0][
+        "to"
+    ][0]["podSelector"]["matchLabels"].update({"app.kubernetes.io/component": "triton"}),
+}
+
+
+@pytest.mark.parametrize("said", WORKER_FAULTS)
+def test_a_fault_of_workers_is_named(said, overlays, metric_names, tmp_path):
+    broken = copy.deepcopy(overlays["gpu"])
+    WORKER_FAULTS[said](broken)
+    assert any(said in complaint for complaint in complaints(broken, metric_names, tmp_path))
 
 
 @pytest.mark.parametrize("said", FAULTS)
