@@ -18,7 +18,7 @@ $(SERVE_VENV)/.ready: pyproject.toml constraints.txt
 	$(SERVE_VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[serving]'
 	touch $@
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt tests/system_packages.sh tests/ops/tools.sh
 	sh tests/system_packages.sh
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$(TEST_EXTRAS)]'
