@@ -50,7 +50,7 @@ packaging: $(VENV)/.ready ## builds the wheel, installs and serves it in an empt
 	$(VENV)/bin/pytest -q -m packaging
 
 e2e-long: $(VENV)/.ready ## the long tests
-	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops checkov
+	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops long
 	$(VENV)/bin/pytest -q -m long
 
 proto: $(VENV)/.ready ## regenerate the code of the .proto files

