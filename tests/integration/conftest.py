@@ -155,6 +155,9 @@ class FakeObserver:
         assert duration_s >= 0
         self.done.put_nowait((method, reason))
 
+    def encoded(self, duration_s: float) -> None:
+        assert duration_s >= 0
+
 
 @dataclass
 class GrpcGateway:

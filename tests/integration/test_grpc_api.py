@@ -308,7 +308,13 @@ async def test_a_reply_that_nobody_takes_any_more_is_no_error(grpc_gateway):
 
     call = RequestContext(request_id="s-1")
     stream = _FrameStream(
-        grpc_gateway.analyzer, grpc_gateway.health, LeftContext(), call, asyncio.Semaphore(1), BodyBudget(2**20)
+        grpc_gateway.analyzer,
+        grpc_gateway.health,
+        LeftContext(),
+        call,
+        asyncio.Semaphore(1),
+        BodyBudget(2**20),
+        grpc_gateway.observer,
     )
     await stream.run(incoming())
     assert len(grpc_gateway.analyzer.asked) == 3

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ferserve.faces.archive import read_archive
 from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError
+from ferserve.faces.labels import LABELS
 from ferserve.training.cli.evaluate import evaluate
 from ferserve.training.data.errors import DataError
 from ferserve.training.engine import read_history
@@ -95,6 +96,8 @@ def test_the_archive_is_whole_and_says_what_was_measured(archive, run):
     assert f"{100 * accuracy:.2f} %" in read.card()
     assert "int8 is left out: packed on Older CPU, which is not known to have VNNI" in read.card()
     assert not any(name.startswith("int8") for name in read.manifest.figures)
+    shares = [read.manifest.figures[f"reference_share_{label}"] for label in LABELS]
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
     assert "VGGFace2" not in read.card()
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,5 +1,6 @@
 import os
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,7 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_BATCHING__MAX_BATCH_FACES": "5",
         "FERSERVE_WORKERS__ENDPOINTS": "",
         "FERSERVE_EMBEDDED__THREADS": "6",
+        "FERSERVE_ACCESS__KEYS_FILE": "keys.toml",
         "FERSERVE_BODIES__MAX_HELD_BYTES": "100000000",
         "FERSERVE_GRPC__PORT": "7",
         "FERSERVE_HTTP__PORT": "8",
@@ -49,6 +51,7 @@ def test_every_section_is_reached_by_the_environment():
     config = read(environ=environ)
     assert config.models.archives == ("a.mar", "b.mar")
     assert (config.analyzer.threads, config.admission.max_images, config.embedded.threads) == (3, 4, 6)
+    assert config.access.keys_file == Path("keys.toml")
     assert (config.bodies.max_held_bytes, config.grpc.port) == (100_000_000, 7)
     assert (config.http.port, config.admin.port) == (8, 9)
     assert (config.log.format.value, config.shutdown.drain_timeout_s) == ("json", 1.5)
@@ -78,7 +81,7 @@ def test_what_print_config_prints_is_a_config_file(tmp_path):
         ({"admin": {"port": -1}}, "admin: port must be 0 to 65535, got -1"),
         ({"shutdown": {"drain_timeout_s": -1}}, "shutdown: drain_timeout_s must be 0 or more, got -1"),
         ({"grpc": {"max_message_bytes": 10**6}}, "grpc.max_message_bytes must be .* got 1000000"),
-        ({"server": {"port": 1}}, "server: unknown section, expected one of admin, admission"),
+        ({"server": {"port": 1}}, "server: unknown section, expected one of access, admin, admission"),
         ({"http": {"prot": 1}}, "http.prot: unknown setting"),
     ],
 )

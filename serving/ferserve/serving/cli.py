@@ -21,7 +21,7 @@ from ferserve.serving.errors import ConfigError
 
 COMMANDS_GROUP: Final = "ferserve.commands"
 ROOM: Final = "ferserve.serving.commands"
-OWN_VERBS: Final = ("serve", "score", "report", "models", "triton", "bench", "stress")
+OWN_VERBS: Final = ("serve", "score", "report", "models", "key", "triton", "bench", "stress")
 EXTRAS: Final = {"handlers": "torchserve"}
 FAILED: Final = 1
 WRONG_CALL: Final = 2

@@ -20,6 +20,7 @@ from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import DEFAULT_DETECTOR, DETECTORS_TEXT, Detector, is_detector, load_detector
 from ferserve.faces.index import DEFAULT, open_archive
 from ferserve.faces.precision import PRECISION_CHOICES, PrecisionChoice
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
 from ferserve.serving.cores import stand_back
@@ -114,11 +115,14 @@ def open_archives(config: ModelsConfig) -> list[Archive]:
 
 
 @asynccontextmanager
-async def running_engine(config: EngineConfig, archives: Sequence[Archive], metrics: Metrics) -> AsyncIterator[Engine]:
+async def running_engine(
+    config: EngineConfig, archives: Sequence[Archive], metrics: Metrics, gate: Gate = OPEN
+) -> AsyncIterator[Engine]:
     """Run checked archives until the block ends; embedded workers have scored for real before it begins.
 
     Args:
         archives: the first one is the default.
+        gate: who may ask; everybody unless told otherwise.
     Raises:
         ArchiveError, WorkerFailedError: an archive's graph does not run, or not in the precision asked for.
         ConfigError: the settings ask for workers that are not installed.
@@ -160,6 +164,7 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
             )
             stack.push_async_callback(models[name].close)
             metrics.archive_loaded(models[name].info)
+        metrics.in_flight_limit(config.admission.max_images)
         admission = Admission(config.admission, bulk_share=config.batching.bulk_share, observer=metrics, clock=CLOCK)
         analyzer = Analyzer(
             models,
@@ -172,6 +177,7 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
             observer=metrics,
             clock=CLOCK,
             executor=threads,
+            gate=gate,
         )
         stack.push_async_callback(analyzer.close)
         yield Engine(analyzer=analyzer, models=models, admission=admission, workers=board, detector=detector.name)

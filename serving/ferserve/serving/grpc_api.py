@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ferserve.faces.errors import InvalidRequestError
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import (
@@ -26,7 +27,7 @@ from ferserve.serving.errors import NotReadyError, OverloadedError
 from ferserve.serving.grpc_calls import GrpcCalls, log_internal
 from ferserve.serving.grpc_requests import Context, IncomingRequests
 from ferserve.serving.health import Health, HealthState
-from ferserve.serving.observing import RequestObserver
+from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_api import OIP_SERVICE_NAME, add_inference_service
 from ferserve.serving.requests import ImageAnalysis, RequestContext
@@ -122,7 +123,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             image, options = request.image, options_from_pb(request.options)
             del request  # it holds the picture once more
             analysis = await self._analyzer.analyze(image, options, call)
-            return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
+            with encoding(self._calls.observer):
+                return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
     async def BatchAnalyze(  # noqa: N802 - the service's own name
         self, request: service_pb.BatchAnalyzeRequest, context: Context
@@ -133,7 +135,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             del request  # it holds the pictures once more
             outcomes = await self._analyzer.analyze_many(images, options, call)
             log_internal(outcomes, call)
-            return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
+            with encoding(self._calls.observer):
+                return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
     # The stub asks for an async generator; grpc.aio also takes a coroutine that writes to the context. Only that is
     # sure to be cancelled when the caller leaves: a generator may stay suspended in its `yield`, its frames running.
@@ -142,9 +145,12 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     ) -> None:
         """Analyse frames as they come; each gets exactly one reply."""
         async with self._calls.reporting(context, "StreamAnalyze") as call:
+            self._calls.identify("StreamAnalyze", context)
             with self._health.accept():
                 places = asyncio.Semaphore(self._max_stream_frames_in_flight)
-                stream = _FrameStream(self._analyzer, self._health, context, call, places, self._bodies)
+                stream = _FrameStream(
+                    self._analyzer, self._health, context, call, places, self._bodies, self._calls.observer
+                )
             await stream.run(aiter(request_iterator))
 
     async def ClassifyFaces(  # noqa: N802 - the service's own name
@@ -156,7 +162,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             del request  # it holds the pictures once more
             classification = await self._analyzer.classify(faces, options, call)
             log_internal(classification.items, call)
-            return classification_to_pb(classification)
+            with encoding(self._calls.observer):
+                return classification_to_pb(classification)
 
     async def ListModels(  # noqa: N802 - the service's own name
         self, request: service_pb.ListModelsRequest, context: Context
@@ -187,6 +194,7 @@ class _FrameStream:
         call: RequestContext,
         places: asyncio.Semaphore,
         bodies: BodyBudget,
+        observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
@@ -194,6 +202,7 @@ class _FrameStream:
         self._call = call
         self._places = places
         self._bodies = bodies
+        self._observer = observer
         self._writing = asyncio.Lock()  # gRPC takes one message at a time
 
     async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest | InvalidRequestError]) -> None:
@@ -240,10 +249,12 @@ class _FrameStream:
         return RequestContext(request_id=self._call.request_id, deadline_s=deadline_s)
 
     async def _reply(self, frame_id: int, outcome: ImageAnalysis | Exception) -> None:
+        with encoding(self._observer):
+            reply = stream_reply_to_pb(frame_id, outcome)
         # A write fails once the caller has left; gRPC then cancels the whole call by itself.
         with suppress(grpc.aio.BaseError):
             async with self._writing:
-                await self._context.write(stream_reply_to_pb(frame_id, outcome))
+                await self._context.write(reply)
 
 
 def build_grpc_server(
@@ -255,6 +266,7 @@ def build_grpc_server(
     bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
+    gate: Gate = OPEN,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -269,6 +281,7 @@ def build_grpc_server(
         bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
         version: of the package, for those who ask the server's.
+        gate: asked about every call before its message is read.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -281,7 +294,7 @@ def build_grpc_server(
             f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
             f"got {config.max_message_bytes}"
         )
-    calls = GrpcCalls(health, bodies, observer)
+    calls = GrpcCalls(health, bodies, observer, gate)
     servicer = ExpressionServicer(
         analyzer,
         health,
@@ -290,7 +303,11 @@ def build_grpc_server(
         bodies=bodies,
     )
     incoming = IncomingRequests(
-        SERVICES, calls.refuse, max_arriving=config.max_arriving_calls, timeout_s=config.message_timeout_s
+        SERVICES,
+        calls.refuse,
+        identify=calls.identify,
+        max_arriving=config.max_arriving_calls,
+        timeout_s=config.message_timeout_s,
     )
     server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)

@@ -145,6 +145,9 @@ def _figures(measured: Measurement, calibration: Calibration, int8: Int8Graph | 
         "fer2013_public_brier": report.brier,
         "validation_accuracy": calibration.after.accuracy.value,
     }
+    # What a gateway holds its own faces against, to see whether they have become others.
+    shares = np.bincount(measured.scores.argmax(axis=1), minlength=len(LABELS)) / len(measured.scores)
+    figures |= {f"reference_share_{label}": float(share) for label, share in zip(LABELS, shares, strict=True)}
     if clean is not None:
         figures["fer2013_public_accuracy_without_duplicates"] = clean.accuracy.value
     if isinstance(int8, Int8Graph):
