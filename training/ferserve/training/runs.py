@@ -12,6 +12,7 @@ import torch
 from rich.progress import Progress
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.training.board import Board
 from ferserve.training.data.errors import DataError
 from ferserve.training.engine import Run, read_history
 from ferserve.training.examples import RunData, read_run_data
@@ -48,6 +49,7 @@ def train_run(
     device: str = "cpu",
     threads: int | None,
     progress: Progress,
+    tensorboard: bool = False,
 ) -> Calibration | Learnt:
     """Train, or go on with an unfinished run in the same folder, and calibrate where it learns our expressions.
 
@@ -58,6 +60,7 @@ def train_run(
         start_weights: see `Run`.
         teachers: finished runs or archives to learn from, if the recipe does; see `read_teacher`.
         device: torch's name of it.
+        tensorboard: write the epochs for TensorBoard too.
     Raises:
         DataError: data or start weights are missing or malformed, or the folder holds another recipe's run.
         DivergedError, StoppedError, StorageError: see `Run.epochs`.
@@ -78,8 +81,9 @@ def train_run(
     hashes = tuple(teacher.recipe_sha256 for teacher in read_teachers)
     if not run.last.is_file():
         Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes).write(folder)
+    board = Board(folder, next_epoch=run.progress.epoch + 1) if tensorboard else None
     with _stopping(run):
-        _run_epochs(run, progress)
+        _run_epochs(run, progress, board)
     return _finish(run, read, hashes)
 
 
@@ -121,7 +125,7 @@ def _stopping(run: Run) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run_epochs(run: Run, progress: Progress) -> None:
+def _run_epochs(run: Run, progress: Progress, board: Board | None) -> None:
     total = run.recipe.epochs * run.steps_per_epoch
     task = progress.add_task("training", total=total, completed=run.progress.epoch * run.steps_per_epoch)
 
@@ -134,4 +138,6 @@ def _run_epochs(run: Run, progress: Progress) -> None:
             f"epoch {row.epoch:3d}  {row.input_size_px} px  loss {row.loss:.4f}  "
             f"validation {100 * row.accuracy:.2f} %  {row.seconds:.0f} s"
         )
-        plot_curves(read_history(run.folder), run.folder / "curves.png")
+        plot_curves(run.history, run.folder / "curves.png")
+        if board is not None:
+            board.add(row)

@@ -30,6 +30,10 @@ def train(
         int | None,
         typer.Option(min=0, help="Another number of frozen groups than the recipe's, counted from the input."),
     ] = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write the epochs for TensorBoard too, into tensorboard/ of the folder."),
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless told otherwise.")] = None,
 ) -> None:
     """Train a recipe: checkpoints, history, curves, calibration and result in one folder, resumable after any stop."""
@@ -48,6 +52,7 @@ def train(
             device=device,
             threads=threads,
             progress=progress,
+            tensorboard=tensorboard,
         )
     calibrated = isinstance(outcome, Calibration)
     accuracy = outcome.after.accuracy if isinstance(outcome, Calibration) else outcome.accuracy
