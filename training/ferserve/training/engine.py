@@ -125,9 +125,7 @@ class Run:
             write_text(folder / "recipe.json", recipe.to_json() + "\n")
         freeze(self.net, recipe)
         self.net.to(self.device)
-        self.taught_NK: Tensor | None = None
-        if teachers and recipe.objective.teacher_sees == "crops":
-            self.taught_NK = crop_scores(teachers, fit.crops)
+        self.taught_NK = self._taught(teachers)
         self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
         self.optimizer = self._optimizer()
         if resuming:
@@ -138,6 +136,20 @@ class Run:
             return AttributeLoss()
         sizes = {"num_features": self.net.num_features, "num_classes": self.fit.num_classes}
         return FitLoss(self.recipe.objective, teachers, **sizes)
+
+    def _taught(self, teachers: Sequence[Teacher]) -> Tensor | None:
+        """What the teachers say of whole crops, where they are asked once; kept for the run that goes on."""
+        if not teachers or self.recipe.objective.teacher_sees != "crops":
+            return None
+        path, hashes = self.folder / "taught.pt", [teacher.recipe_sha256 for teacher in teachers]
+        if path.is_file():
+            state = load_checkpoint(path, recipe_sha256=self.recipe.sha256)
+            if state["teachers"] == hashes and len(state["scores"]) == len(self.fit):
+                kept: Tensor = state["scores"]
+                return kept
+        scores_NK = crop_scores(teachers, self.fit.crops)
+        save_checkpoint(path, {"recipe_sha256": self.recipe.sha256, "teachers": hashes, "scores": scores_NK})
+        return scores_NK
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return make_optimizer([*self.net.parameters(), *self.loss.parameters()], self.recipe.optimisation)

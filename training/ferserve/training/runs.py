@@ -69,6 +69,8 @@ def train_run(
         torch.set_num_threads(threads)
     read = read_run_data(data, recipe)
     read_teachers = [read_teacher(text, pupil=recipe) for text in teachers]
+    if recipe.objective.teacher_sees == "crops" and teachers:
+        progress.console.print(f"the teachers score {len(read.fit)} faces both ways round, before the first epoch")
     run = Run(
         recipe,
         fit=read.fit,
