@@ -88,9 +88,6 @@ class Run:
         teachers: see `FitLoss`.
         device: where the net is; crops and views are made on the CPU.
         clock: seconds from any start.
-
-    Attributes:
-        stop: set from anywhere (a signal, say) to end the run after the step that it is at.
     """
 
     def __init__(
@@ -116,7 +113,7 @@ class Run:
         self.progress = Progress()
         self.history: list[EpochRow] = []
         self.order_N: Tensor | None = None
-        self.clock, self.stop = clock, False
+        self.clock, self._stop = clock, False
         self.last = folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
         resuming = self.last.is_file()
@@ -130,6 +127,10 @@ class Run:
         self.optimizer = self._optimizer()
         if resuming:
             self._resume()
+
+    def ask_to_stop(self) -> None:
+        """End the run after the step that it is at; from a signal's handler, say."""
+        self._stop = True
 
     def _loss(self, teachers: Sequence[Teacher]) -> FitLoss | AttributeLoss:
         if self.recipe.task == "attributes":
@@ -166,7 +167,7 @@ class Run:
             on_step: told the step within the epoch and the running mean loss.
         Raises:
             DivergedError: the loss is not finite; the last checkpoint stands.
-            StoppedError: `stop` was set; the checkpoint has everything up to here.
+            StoppedError: `ask_to_stop` was called; the checkpoint has everything up to here.
             StorageError: the folder cannot be written to; the last checkpoint stands.
         """
         while self.progress.epoch < self.recipe.epochs:
@@ -189,10 +190,10 @@ class Run:
             progress.step += 1
             progress.seconds = self.clock() - begun
             on_step(progress.step - 1, progress.loss_sum / progress.step)
-            if self.stop or self.clock() - saved >= CHECKPOINT_EVERY_S:
+            if self._stop or self.clock() - saved >= CHECKPOINT_EVERY_S:
                 self._checkpoint()
                 saved = self.clock()
-            if self.stop:
+            if self._stop:
                 raise StoppedError(
                     f"stopped after step {progress.step} of {self.steps_per_epoch} in epoch {progress.epoch + 1}; "
                     f"{self.last} has it all, the same command goes on from there"

@@ -26,7 +26,7 @@ from ferserve.training.finish import Calibration, load_best
 from ferserve.training.held_out import crop_faces, cut_splits
 from ferserve.training.int8 import Int8Graph, LeftOut, calibration_crops, make_int8
 from ferserve.training.measure import Measurement, measure, score_faces
-from ferserve.training.origin import SOURCES, Origin
+from ferserve.training.origin import Origin, source_of
 from ferserve.training.recipe import Recipe
 from ferserve.training.visualize import plot_confusion, plot_reliability
 
@@ -193,7 +193,7 @@ def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet, origin: 
     if recipe.objective.uses_votes:
         role = "votes, in the targets or for a head of their own"
         sources.append(DataSource(name="FERPlus (Barsoum et al. 2016)", role=role, sha256="", terms="MIT"))
-    sources += [SOURCES[key] for key in origin.start]
+    sources += [source_of(key) for key in origin.start]
     for sha256 in origin.teachers:
         role = "scores in the targets; what it was made from counts here too"
         name = f"teacher, the run of recipe {sha256[:12]}"

@@ -1,27 +1,27 @@
 """A whole run from the data's folder to a calibrated set of weights: what `ferserve train` does."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.progress import Progress
 
+from ferserve.faces.detectors import default_detector
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.board import Board
 from ferserve.training.data.errors import DataError
-from ferserve.training.engine import Run, read_history
+from ferserve.training.data.folds import Protocol
+from ferserve.training.engine import EpochRow, Run, read_history
 from ferserve.training.examples import RunData, read_run_data
 from ferserve.training.finish import Calibration, Learnt, calibrate_run, finish_pretraining
+from ferserve.training.fold_runs import FoldsResult, read_small_set, train_folds
 from ferserve.training.machine import this_machine
 from ferserve.training.origin import Origin
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
 from ferserve.training.results import TrainingResult, write_result
+from ferserve.training.stopping import on_stop
 from ferserve.training.teachers import read_teacher
 from ferserve.training.visualize import plot_curves
 
@@ -84,7 +84,7 @@ def train_run(
     if not run.last.is_file():
         Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes).write(folder)
     board = Board(folder, next_epoch=run.progress.epoch + 1) if tensorboard else None
-    with _stopping(run):
+    with on_stop(run.ask_to_stop):
         _run_epochs(run, progress, board)
     return _finish(run, read, hashes)
 
@@ -105,26 +105,50 @@ def _finish(run: Run, read: RunData, teachers: tuple[str, ...]) -> Calibration |
     return outcome
 
 
-@contextmanager
-def _stopping(run: Run) -> Iterator[None]:
-    """While open, Ctrl-C or a TERM signal ends the run after its step; a second one ends the process at once."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():  # only there can a signal be taken
-        yield
-        return
-    former = {number: signal.getsignal(number) for number in signals}
+def train_folds_run(
+    recipe: Recipe,
+    data: str,
+    *,
+    folder: Path,
+    start_weights: Path | None,
+    protocol: Protocol,
+    configuration: str | None = None,
+    device: str = "cpu",
+    threads: int | None,
+    progress: Progress,
+) -> FoldsResult:
+    """Fine-tune on a small set, a run for each fold, and write `result.json`: `ferserve train --folds`.
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        run.stop = True
-        signal.signal(number, former[signal.Signals(number)])
+    Raises:
+        DataError: see `read_small_set` and `train_folds`.
+        DivergedError, StoppedError, StorageError: see `Run.epochs`.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    small = read_small_set(data, recipe, configuration=configuration, detector=default_detector())
+    folder.mkdir(parents=True, exist_ok=True)
+    current: list[Run] = []
 
-    for number in signals:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    def stop() -> None:
+        for run in current[-1:]:
+            run.ask_to_stop()
+
+    def on_epoch(fold: int, row: EpochRow) -> None:
+        progress.console.print(f"fold {fold}  epoch {row.epoch:3d}  loss {row.loss:.4f}  {100 * row.accuracy:.2f} %")
+
+    with on_stop(stop):
+        result = train_folds(
+            recipe,
+            small,
+            protocol=protocol,
+            folder=folder,
+            start_weights=start_weights,
+            device=device,
+            on_run=current.append,
+            on_epoch=on_epoch,
+        )
+    write_result(folder / "result.json", result)
+    return result
 
 
 def _run_epochs(run: Run, progress: Progress, board: Board | None) -> None:

@@ -78,6 +78,7 @@ class NetB(ExpressionNet):
 
     groups = (("conv1",), ("group2",), ("group3",), ("group4",), ("group5",))
     classifier_name = "fc2"
+    fixed_size = True
 
     def __init__(
         self,
