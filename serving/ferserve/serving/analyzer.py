@@ -284,9 +284,12 @@ class Analyzer:
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         forecast = self._forecast(model, call, faces=self._admission.expected_faces)
-        with self._admission.admit(
-            size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
-        ) as ticket:
+        with (
+            model.in_use(),
+            self._admission.admit(
+                size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
+            ) as ticket,
+        ):
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
@@ -308,8 +311,11 @@ class Analyzer:
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         size_bytes = sum(map(len, faces))
         forecast = self._forecast(model, call, faces=len(faces))
-        with self._admission.admit_crops(
-            size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+            ),
         ):
             prepared = await self._prepared(partial(self._preparer.crops, faces, model.spec), call)
             crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
