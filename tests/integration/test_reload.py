@@ -17,6 +17,8 @@ from ferserve.serving.health import Health
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.requests import AnalyzeOptions, RequestContext
 
+CROP = (24, 24, 1)
+
 
 class Place:
     """A running engine of two archives, the first of which lies where a test can replace it."""
@@ -28,6 +30,12 @@ class Place:
 
     async def reload(self, name: str = "tiny", **body: str) -> httpx.Response:
         return await self.admin.post(f"/archives/{name}:reload", json=body or None)
+
+    async def score_crops(self) -> str:
+        """Archive that scored a tensor of crops."""
+        patient = RequestContext(request_id="r", deadline_s=CLOCK() + 600)
+        answer = await self.engine.analyzer.score(np.zeros((3, *CROP), np.uint8), AnalyzeOptions(), patient)
+        return answer.model.archive_sha256
 
     async def score(self, photo: bytes, model: str = "") -> tuple[str, np.ndarray]:
         """Archive and scores of the one face."""
@@ -88,6 +96,7 @@ async def test_no_request_is_lost_while_archives_change(place, tiny_archive, oth
     async def ask() -> None:
         while not done.is_set():
             seen.append(await place.score(face_photo))
+            await place.score_crops()
             answered.release()
 
     async with asyncio.TaskGroup() as askers:  # one request that failed would end the test

@@ -335,11 +335,14 @@ class Analyzer:
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
-        with self._admission.admit_crops(
-            size_bytes=crops.nbytes,
-            priority=options.priority,
-            forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
-            faces=len(crops),
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=crops.nbytes,
+                priority=options.priority,
+                forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
+                faces=len(crops),
+            ),
         ):
             outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
         waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)

@@ -18,7 +18,7 @@ from ferserve.faces.errors import ArchiveError
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.faces.precision import Precision
 from ferserve.faces.session import ScoringSession
-from ferserve.serving.triton_model import Device, TritonBackend
+from ferserve.serving.triton_model import Device, GraphPrecision, TritonBackend
 
 ARCHIVE_SHA256: Final = "archive_sha256"
 """Parameter of the configuration that names the archive."""
@@ -41,7 +41,7 @@ class RepositoryOptions:
     """
 
     backend: TritonBackend = "python"
-    precision: Precision = "fp32"
+    precision: GraphPrecision = "fp32"
     instances: int = 1
     threads: int = 1
     device: Device = "cpu"
