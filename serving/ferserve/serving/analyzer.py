@@ -298,11 +298,15 @@ class Analyzer:
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         if model.photos is not None:
-            return await self._analyze_there(model.photos, data, options, call, model=model.info)
+            with model.in_use():
+                return await self._analyze_there(model.photos, data, options, call, model=model.info)
         forecast = self._forecast(model, call, faces=self._admission.expected_faces)
-        with self._admission.admit(
-            size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
-        ) as ticket:
+        with (
+            model.in_use(),
+            self._admission.admit(
+                size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
+            ) as ticket,
+        ):
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
@@ -352,8 +356,11 @@ class Analyzer:
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         size_bytes = sum(map(len, faces))
         forecast = self._forecast(model, call, faces=len(faces))
-        with self._admission.admit_crops(
-            size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+            ),
         ):
             prepared = await self._prepared(partial(self._preparer.crops, faces, model.spec), call)
             crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
@@ -376,11 +383,14 @@ class Analyzer:
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
-        with self._admission.admit_crops(
-            size_bytes=crops.nbytes,
-            priority=options.priority,
-            forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
-            faces=len(crops),
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=crops.nbytes,
+                priority=options.priority,
+                forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
+                faces=len(crops),
+            ),
         ):
             outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
         waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)
