@@ -49,7 +49,8 @@ unit: $(VENV)/.ready ## unit, property, golden and integration tests
 packaging: $(VENV)/.ready ## builds the wheel, installs and serves it in an empty environment without torch
 	$(VENV)/bin/pytest -q -m packaging
 
-e2e-long: $(VENV)/.ready ## the long tests
+e2e-long: $(VENV)/.ready ## the long tests, a real local Ray among them
+	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$(TEST_EXTRAS),ray]'
 	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops long
 	$(VENV)/bin/pytest -q -m long
 

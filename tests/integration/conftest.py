@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import cv2
 import grpc
@@ -286,7 +287,13 @@ class HeldGateway:
         workers, board = ModelWorkers(), WorkerBoard(self.metrics.workers)
         workers.circuit_changed("fake", CircuitState.CLOSED)
         board.show(MODEL.name, workers)
-        engine = Engine(analyzer=self.analyzer, models=models, admission=self.admission, workers=board, detector="held")
+        engine = Engine(
+            analyzer=self.analyzer,
+            shelf=SimpleNamespace(models=models),
+            admission=self.admission,
+            workers=board,
+            detector="held",
+        )
         config = ServeConfig(grpc=GrpcConfig(port=0), http=HttpConfig(port=0), admin=AdminConfig(port=0))
         self.gateway = Gateway(config, engine, self.metrics)
         self.grpc, self.rest = self.gateway.addresses["gRPC"], self.gateway.addresses["REST"]

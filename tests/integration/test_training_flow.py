@@ -102,6 +102,16 @@ def test_the_archive_is_whole_and_says_what_was_measured(archive, run):
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_archive_of_few_bits_holds_the_one_graph_and_says_what_it_cost(run, data, archive):
+    small = pack_run(run, data, out=run / "small.mar", threads=1, weight_bits=5)
+    read = read_archive(small.path, expected_sha256=small.sha256)
+    assert set(read.manifest.members) == {"model.onnx", "card.md"}
+    assert "weights of 5 bits keep the archive small" in read.card()
+    assert small.path.stat().st_size < 0.3 * archive.path.stat().st_size
+    measured = evaluate_archive(str(small.path), data, split="public", labels="fer2013", threads=1)
+    assert measured.report.accuracy.value == pytest.approx(read.manifest.figures["fer2013_public_accuracy"], abs=1e-6)
+
+
 def test_evaluate_repeats_the_archives_own_figure(archive, data):
     measured = evaluate_archive(str(archive.path), data, split="public", labels="fer2013", threads=1)
     values = json.loads(json.dumps(measured.to_dict()))

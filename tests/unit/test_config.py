@@ -71,7 +71,7 @@ def test_what_print_config_prints_is_a_config_file(tmp_path):
         ({"models": {"sha256": ["a" * 64] * 2}}, "models: sha256 must be empty or have one entry for each of 1"),
         ({"models": {"sha256": ["beef"]}}, "models: sha256 must be 64 hex digits, got 'beef'"),
         ({"models": {"detector": "eyes"}}, "models: detector must be one of .*'eyes'"),
-        ({"models": {"precision": "fp16"}}, "models.precision: .*'auto', 'fp32' or 'int8', got 'fp16'"),
+        ({"models": {"precision": "fp8"}}, "models.precision: .*'auto', 'fp32', 'fp16' or 'int8', got 'fp8'"),
         ({"http": {"port": 65536}}, "http: port must be 0 to 65535, got 65536"),
         ({"http": {"max_batch_images": 0}}, "http: max_batch_images must be at least 1, got 0"),
         ({"bodies": {"max_held_bytes": 5}}, "bodies.max_held_bytes must be 89544021 or more, .* got 5"),
@@ -95,7 +95,7 @@ def test_an_owner_refuses_what_the_file_could_not_say_either():
         lambda: HttpConfig(port=-1),
         lambda: AdminConfig(port=-1),
         lambda: ModelsConfig(archives=()),
-        lambda: ModelsConfig(precision="fp16"),
+        lambda: ModelsConfig(precision="fp8"),
     ):
         with pytest.raises(ValueError, match="must"):
             make()

@@ -19,9 +19,10 @@ from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.labels import EXPRESSIONS, Expression
 from ferserve.faces.types import Crop, ScoredFace
+from ferserve.faces.wire import PhotoOptions
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, Forecast
-from ferserve.serving.answers import Waits, crops_answer, photo_answer, tensor_answer
+from ferserve.serving.answers import Waits, crops_answer, photo_answer, remote_answer, tensor_answer
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
@@ -32,6 +33,7 @@ from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.preparation import PreparationStage
 from ferserve.serving.preparer import Caller, Preparer, Steps
+from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import (
     AnalyzeOptions,
     CropScores,
@@ -295,10 +297,16 @@ class Analyzer:
         self._gate.admit(Scope.ANALYZE)
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        if model.photos is not None:
+            with model.in_use():
+                return await self._analyze_there(model.photos, data, options, call, model=model.info)
         forecast = self._forecast(model, call, faces=self._admission.expected_faces)
-        with self._admission.admit(
-            size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
-        ) as ticket:
+        with (
+            model.in_use(),
+            self._admission.admit(
+                size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
+            ) as ticket,
+        ):
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
@@ -312,6 +320,31 @@ class Analyzer:
         self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
         return answer
 
+    async def _analyze_there(
+        self, photos: RemotePhotos, data: bytes, options: AnalyzeOptions, call: "_Call", *, model: ModelInfo
+    ) -> ImageAnalysis:
+        """Photo mode: a worker does all of it."""
+        began_s = self._clock()
+        needed_s = photos.expected_s(flow=call.flow, priority=call.priority)
+        asked = PhotoOptions(
+            detection_size_px=options.detection_size_px, exact=options.exact, max_faces=options.max_faces
+        )
+        with self._admission.admit(
+            size_bytes=len(data),
+            priority=options.priority,
+            forecast=Forecast(needed_s=needed_s, left_s=call.deadline_s - began_s),
+            max_faces=options.max_faces,
+        ) as ticket:
+            outcome = await photos.run(data, asked, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
+            photo = outcome.value
+            ticket.reconcile(found=photo.found, kept=len(photo.faces))
+        answer = remote_answer(outcome, model=model, total_s=self._clock() - began_s)
+        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        self._gate.charge(max(len(answer.faces), 1))
+        self._observer.faces_skipped(photo.skipped)
+        self._observer.image_scored(model.name, **_face_counts(answer.faces))
+        return answer
+
     async def _classify(
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
     ) -> FacesClassification:
@@ -323,8 +356,11 @@ class Analyzer:
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         size_bytes = sum(map(len, faces))
         forecast = self._forecast(model, call, faces=len(faces))
-        with self._admission.admit_crops(
-            size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+            ),
         ):
             prepared = await self._prepared(partial(self._preparer.crops, faces, model.spec), call)
             crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
@@ -347,11 +383,14 @@ class Analyzer:
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
-        with self._admission.admit_crops(
-            size_bytes=crops.nbytes,
-            priority=options.priority,
-            forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
-            faces=len(crops),
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=crops.nbytes,
+                priority=options.priority,
+                forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
+                faces=len(crops),
+            ),
         ):
             outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
         waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)
