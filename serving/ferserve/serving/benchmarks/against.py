@@ -199,7 +199,7 @@ async def _compared(
         ours.append(_turn_of(await generator.keep_busy(cycle(works), callers, turn_s)))
         theirs.append(fer.turn(turn_s, processes=processes))
     return Comparison(
-        load=f"{_counted(callers, 'caller')} of the gateway, {_counted(processes, 'process')} of fer",
+        load=f"{_counted(callers, 'caller')}, fer in {_counted(processes, 'process')}",
         gateway=_side(ours),
         fer=_side(theirs),
         times_the_photos=ratio(_rates(ours), _rates(theirs), mean),
