@@ -36,6 +36,14 @@ def test_no_two_recipes_share_a_hash():
     assert len({make().sha256 for make in RECIPES.values()}) == len(RECIPES)
 
 
+def test_the_sweep_of_frozen_groups_has_both_stages_of_each():
+    stages = {k: (RECIPES[f"dal-net-k{k}-stage1"](), RECIPES[f"dal-net-k{k}"]()) for k in (0, 1, 2, 4, 5)}
+    stages[3] = (RECIPES["dal-net-stage1"](), RECIPES["dal-net"]())
+    for k, (first, second) in stages.items():
+        assert (first.frozen_groups, second.frozen_groups) == (k, 0)
+        assert second.optimisation.rate < first.optimisation.rate
+
+
 def test_a_net_is_made_for_the_recipes_channels():
     recipe = replace(mobilenet(), preprocess=replace(mobilenet().preprocess, channels=3))
     assert make_net(recipe).stem.conv.in_channels == 3

@@ -54,6 +54,18 @@ def test_an_archive_starts_its_own_architecture_and_split_alone():
         load_start(make_net(other), other, Path("default"), crops=CROPS, generator=generator)
 
 
+def test_a_card_names_everything_behind_a_run(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    Origin(start=("imagenet",), data="celeba.train").write(first)
+    Origin.of(mobilenet_refined(), data="lfw", start_weights=first, teachers=()).write(second)
+    origin = Origin.of(mobilenet_refined(), data="fer2013", start_weights=second, teachers=["1" * 64])
+    assert origin == Origin(start=("imagenet", "celeba.train", "lfw"), data="fer2013", teachers=("1" * 64,))
+    names = [source_of(key).name for key in origin.start]
+    assert ["ImageNet" in names[0], "CelebA" in names[1], "LFW" in names[2]] == [True] * 3
+
+
 def test_a_card_names_the_archive_that_a_run_started_from():
     origin = Origin.of(mobilenet_refined(), data="ck48", start_weights=Path("default"), teachers=())
     [source] = [source_of(key) for key in origin.start]

@@ -51,7 +51,7 @@ def source_of(key: str) -> DataSource:
     """What a card says of a key."""
     if key.startswith(ARCHIVE):
         return DataSource(name=key, role="start weights", sha256="", terms="as its own card says")
-    return SOURCES[key]
+    return SOURCES[key.partition(".")[0]]  # a split of a data set has its terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ ArchitectureName = Literal[
     "caffenet_four_layers",
     "caffenet_attributes",
     "caffenet_small",
+    "caffenet_small_four_layers",
     "transfer_resnet50",
     "transfer_resnet152",
 ]

@@ -31,6 +31,9 @@ ARCHITECTURES: Final[dict[ArchitectureName, Maker]] = {
     "caffenet_small": lambda channels, px, classes: CaffeNet(
         in_channels=channels, size_px=px, num_classes=classes, stem_stride=2
     ),
+    "caffenet_small_four_layers": lambda channels, px, classes: CaffeNet(
+        in_channels=channels, size_px=px, num_classes=classes, stem_stride=2, layers=4
+    ),
     "transfer_resnet50": lambda channels, _, classes: TransferResNet(
         RESNET_50, in_channels=channels, num_classes=classes
     ),

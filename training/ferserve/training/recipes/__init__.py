@@ -1,6 +1,7 @@
 """Recipes: functions that return a full, frozen `Recipe`, by the name that `ferserve train` takes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from ferserve.training.recipe import Recipe
@@ -9,6 +10,7 @@ from ferserve.training.recipes.alexnet import (
     alexnet_attributes,
     alexnet_ck,
     alexnet_ck48,
+    alexnet_ck48_four_layers,
     alexnet_ck_four_layers,
     alexnet_faces,
 )
@@ -23,8 +25,11 @@ from ferserve.training.recipes.mobilenet import (
 from ferserve.training.recipes.net_b import (
     dal_net,
     dal_net_144,
+    dal_net_plain,
+    dal_net_plain_stage1,
     dal_net_stage1,
     dal_net_stage1_144,
+    frozen_sweep,
     net_b,
     net_b_144,
     net_b_dal,
@@ -44,15 +49,22 @@ from ferserve.training.recipes.transfer_resnet import (
     transfer_resnet152_vggface2,
 )
 
+
+def _same(recipe: Recipe) -> Recipe:
+    return recipe
+
+
 RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
     make().name: make
     for make in (
         mobilenet_base, mobilenet_96, mobilenet, mobilenet_48, mobilenet_refined, mobilenet_refined_softmax,
-        net_b_faces, net_b, net_b_dal, net_b_dal_mse, net_b_dal_ce_mse, dal_net_stage1, dal_net,
+        net_b_faces, net_b, net_b_dal, net_b_dal_mse, net_b_dal_ce_mse,
+        dal_net_stage1, dal_net, dal_net_plain_stage1, dal_net_plain,
         net_b_faces_144, net_b_144, net_b_dal_144, net_b_dal_mse_144, net_b_dal_mse_sfew,
         dal_net_stage1_144, dal_net_144,
-        alexnet_faces, alexnet, alexnet_ck48, alexnet_attributes, alexnet_ck, alexnet_ck_four_layers,
+        alexnet_faces, alexnet, alexnet_ck48, alexnet_ck48_four_layers,
+        alexnet_attributes, alexnet_ck, alexnet_ck_four_layers,
         transfer_resnet50, transfer_resnet50_imagenet, transfer_resnet50_vggface2,
         transfer_resnet152_imagenet, transfer_resnet152_vggface2,
     )
-}  # fmt: skip
+} | {recipe.name: partial(_same, recipe) for recipe in frozen_sweep()}  # fmt: skip

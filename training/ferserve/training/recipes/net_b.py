@@ -137,6 +137,31 @@ def dal_net() -> Recipe:
     )
 
 
+def dal_net_plain_stage1() -> Recipe:
+    """S2's Table 9: the first stage without DAL and Softmax-MSE."""
+    stage1 = dal_net_stage1()
+    objective = replace(stage1.objective, form="cross_entropy")
+    return replace(stage1, name="dal-net-plain-stage1", architecture="net_b", objective=objective)
+
+
+def dal_net_plain() -> Recipe:
+    """S2's Table 9: the second stage without DAL and Softmax-MSE, from a run of its first."""
+    objective = replace(dal_net().objective, form="cross_entropy")
+    return replace(dal_net(), name="dal-net-plain", architecture="net_b", objective=objective)
+
+
+def frozen_sweep() -> tuple[Recipe, ...]:
+    """S2's Table 3: both stages with k = 0 to 5 frozen groups; k = 3 is `dal_net_stage1` and `dal_net` themselves."""
+    return tuple(
+        recipe
+        for k in (0, 1, 2, 4, 5)
+        for recipe in (
+            replace(dal_net_stage1(), name=f"dal-net-k{k}-stage1", frozen_groups=k),
+            replace(dal_net(), name=f"dal-net-k{k}"),
+        )
+    )
+
+
 def _as_printed(recipe: Recipe, *, epochs: int, rate: float) -> Recipe:
     """144 px and what the papers print: SGD with momentum 0.9 at one rate, nothing averaged, no teacher."""
     return replace(
