@@ -145,13 +145,28 @@ class FakeAnalyzer:
 
 @dataclass
 class FakeObserver:
-    """Keeps what was reported of each request: method or route, and reason."""
+    """Keeps what was reported of each request (method or route, and reason), and of the frames of streams."""
 
     done: asyncio.Queue[tuple[str, Reason | None]] = field(default_factory=asyncio.Queue)
+    frames: list[Reason | None] = field(default_factory=list)
+    open_streams: int = 0
+    dropped: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
 
     def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
         assert duration_s >= 0
         self.done.put_nowait((method, reason))
+
+    def stream_opened(self) -> None:
+        self.open_streams += 1
+
+    def stream_closed(self) -> None:
+        self.open_streams -= 1
+
+    def frame_done(self, reason: Reason | None) -> None:
+        self.frames.append(reason)
+
+    def frames_dropped(self, frames: int) -> None:
+        self.dropped.put_nowait(frames)
 
 
 @dataclass
@@ -202,6 +217,7 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
             health,
             config,
             max_image_bytes=max_image_bytes,
+            live_frames=1,
             bodies=BodyBudget(max_held_bytes),
             observer=observer,
         )

@@ -16,6 +16,7 @@ from ferserve.serving.http_server import HttpServer, bind
 from ferserve.serving.requests import AnalyzeOptions, Priority
 from ferserve.serving.rest_api import HttpConfig, create_rest_app
 from ferserve.serving.status import STATUS
+from ferserve.serving.streams import StreamConfig
 
 MAX_IMAGE_BYTES = 1000
 JPEG = {"Content-Type": "image/jpeg"}
@@ -36,6 +37,7 @@ def make_app(fake_analyzer, health, fake_observer):
             health,
             HttpConfig(port=0, **settings),
             max_image_bytes=MAX_IMAGE_BYTES,
+            streams=StreamConfig(),
             bodies=BodyBudget(max_held_bytes),
             observer=fake_observer,
             version="1.2.3",
@@ -386,6 +388,7 @@ async def test_probes_and_refusals_follow_the_gateways_health(fake_analyzer, fak
         health,
         HttpConfig(),
         max_image_bytes=MAX_IMAGE_BYTES,
+        streams=StreamConfig(),
         bodies=BodyBudget(2**30),
         observer=fake_observer,
         version="1",

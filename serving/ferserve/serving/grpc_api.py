@@ -8,7 +8,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from ferserve.faces.errors import FerserveError, InvalidRequestError, Reason
+from ferserve.faces.errors import FerserveError, Reason
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import (
@@ -30,12 +30,13 @@ from ferserve.serving.convert import (
     options_from_pb,
     stream_reply_to_pb,
 )
-from ferserve.serving.errors import NotReadyError, OverloadedError
 from ferserve.serving.grpc_requests import IncomingRequests
+from ferserve.serving.grpc_stream import IncomingFrames
 from ferserve.serving.health import Health, HealthState
 from ferserve.serving.observing import RequestObserver
-from ferserve.serving.requests import ImageAnalysis, RequestContext
+from ferserve.serving.requests import RequestContext
 from ferserve.serving.status import public_error, rich_status
+from ferserve.serving.streams import FrameReply, FrameStream, StreamMode
 from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
@@ -62,7 +63,7 @@ class GrpcConfig:
         max_arriving_calls: calls whose message is still on its way; past it a call is refused before any of its message
             is read. Each may hold up to `max_message_bytes`.
         message_timeout_s: longest that a message may take to arrive; streams may be silent for as long as they like.
-        max_stream_frames_in_flight: unanswered frames of one stream past which no further frame is read.
+        max_stream_frames_in_flight: unanswered frames of one recorded stream past which no further frame is read.
         keepalive_time_s: silence after which the server pings a client.
         keepalive_timeout_s: wait for that ping's answer before the connection is closed.
         min_client_ping_interval_s: a client that pings more often without data is disconnected.
@@ -114,7 +115,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         analyzer: Analyzer,
         health: Health,
         *,
-        max_stream_frames_in_flight: int,
+        places: Mapping[StreamMode, int],
         bodies: BodyBudget,
         observer: RequestObserver,
     ) -> None:
@@ -122,7 +123,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self._health = health
         self._bodies = bodies
         self._observer = observer
-        self._max_stream_frames_in_flight = max_stream_frames_in_flight
+        self._places = places
 
     async def Analyze(  # noqa: N802 - the service's own name
         self, request: service_pb.AnalyzeRequest, context: _Context
@@ -150,12 +151,29 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     async def StreamAnalyze(  # type: ignore[override]  # noqa: N802 - the service's own name
         self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: _Context
     ) -> None:
-        """Analyse frames as they come; each gets exactly one reply."""
+        """Analyse frames as they come."""
+
+        async def reply(answered: FrameReply) -> None:
+            # A write fails once the caller has left; gRPC then cancels the whole call by itself.
+            with suppress(grpc.aio.BaseError):
+                await context.write(stream_reply_to_pb(answered))
+
         async with self._reporting(context, "StreamAnalyze") as call:
             with self._health.accept():
-                places = asyncio.Semaphore(self._max_stream_frames_in_flight)
-                stream = _FrameStream(self._analyzer, self._health, context, call, places, self._bodies)
-            await stream.run(aiter(request_iterator))
+                frames = IncomingFrames(aiter(request_iterator))
+            options = await frames.options()
+            stream = FrameStream(
+                self._analyzer,
+                self._health,
+                options,
+                call=call,
+                places=self._places[options.mode],
+                bodies=self._bodies,
+                observer=self._observer,
+                reply=reply,
+                log=lambda error: _log_internal([error], call),
+            )
+            await stream.run(aiter(frames))
 
     async def ClassifyFaces(  # noqa: N802 - the service's own name
         self, request: service_pb.ClassifyFacesRequest, context: _Context
@@ -214,85 +232,13 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             self._observer.request_done(rpc, reason, time.perf_counter() - began_s)
 
 
-class _FrameStream:
-    """One StreamAnalyze call: reads a frame for each free place and answers frames side by side.
-
-    All frames share the call's request id, so that a stream is one party to the queue's fairness whatever it sends.
-    """
-
-    def __init__(
-        self,
-        analyzer: Analyzer,
-        health: Health,
-        context: _Context,
-        call: RequestContext,
-        places: asyncio.Semaphore,
-        bodies: BodyBudget,
-    ) -> None:
-        self._analyzer = analyzer
-        self._health = health
-        self._context = context
-        self._call = call
-        self._places = places
-        self._bodies = bodies
-        self._writing = asyncio.Lock()  # gRPC takes one message at a time
-
-    async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest | InvalidRequestError]) -> None:
-        """Answer frames until the client sends no more; a caller who leaves cancels every frame with the call.
-
-        Raises:
-            InvalidRequestError: what came is no frame, so it has no id to answer to; the frames before it are answered.
-        """
-        async with asyncio.TaskGroup() as frames:
-            while True:
-                await self._places.acquire()
-                frame = await anext(incoming, None)
-                if frame is None or isinstance(frame, InvalidRequestError):
-                    break
-                frames.create_task(self._answer(frame))
-        if frame is not None:
-            raise frame
-
-    async def _answer(self, frame: service_pb.StreamAnalyzeRequest) -> None:
-        try:
-            with self._health.accept(), self._bodies.hold(frame.ByteSize()):
-                await self._reply(frame.id, await self._outcome(frame))
-        except (NotReadyError, OverloadedError) as error:
-            await self._reply(frame.id, error)
-        finally:
-            self._places.release()
-
-    async def _outcome(self, frame: service_pb.StreamAnalyzeRequest) -> ImageAnalysis | Exception:
-        try:
-            return await self._analyzer.analyze(frame.image, options_from_pb(frame.options), self._frame_context(frame))
-        except Exception as error:  # noqa: BLE001 - a frame's error is its reply, and the stream lives on
-            _log_internal([error], self._call)
-            return error
-
-    def _frame_context(self, frame: service_pb.StreamAnalyzeRequest) -> RequestContext:
-        """The stream's id, and the earlier of the frame's deadline and the call's."""
-        if not frame.HasField("timeout_ms"):
-            return self._call
-        if frame.timeout_ms == 0:
-            raise InvalidRequestError("timeout_ms: expected 1 or more milliseconds, got 0")
-        deadline_s = asyncio.get_running_loop().time() + frame.timeout_ms / 1000
-        if self._call.deadline_s is not None:
-            deadline_s = min(deadline_s, self._call.deadline_s)
-        return RequestContext(request_id=self._call.request_id, deadline_s=deadline_s)
-
-    async def _reply(self, frame_id: int, outcome: ImageAnalysis | Exception) -> None:
-        # A write fails once the caller has left; gRPC then cancels the whole call by itself.
-        with suppress(grpc.aio.BaseError):
-            async with self._writing:
-                await self._context.write(stream_reply_to_pb(frame_id, outcome))
-
-
 def build_grpc_server(
     analyzer: Analyzer,
     health: Health,
     config: GrpcConfig,
     *,
     max_image_bytes: int,
+    live_frames: int,
     bodies: BodyBudget,
     observer: RequestObserver,
 ) -> tuple[grpc.aio.Server, int]:
@@ -306,6 +252,7 @@ def build_grpc_server(
         health: the gateway's state, shared with its other protocols.
         config: how to listen.
         max_image_bytes: the largest picture that the analyzer takes.
+        live_frames: of one live stream that are analysed side by side.
         bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
     Returns:
@@ -323,7 +270,7 @@ def build_grpc_server(
     servicer = ExpressionServicer(
         analyzer,
         health,
-        max_stream_frames_in_flight=config.max_stream_frames_in_flight,
+        places={StreamMode.RECORDED: config.max_stream_frames_in_flight, StreamMode.LIVE: live_frames},
         bodies=bodies,
         observer=observer,
     )

@@ -1,7 +1,8 @@
 """REST over the same analyzer as gRPC: raw bytes, multipart or base64 JSON in, protobuf-shaped JSON out.
 
 `POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `GET /v1/models[/{name}]`,
-`/livez`, `/readyz`, OpenAPI at `/docs`. URLs and server paths are never followed: bytes only.
+the WebSocket `/v1/stream`, `/livez`, `/readyz`, OpenAPI at `/docs`. URLs and server paths are never followed: bytes
+only.
 """
 
 import asyncio
@@ -31,7 +32,13 @@ from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_typ
 from ferserve.serving.rest_errors import JSON_TYPE, error_detail, install_error_handlers
 from ferserve.serving.rest_middleware import RequestMiddleware
 from ferserve.serving.rest_openapi import install_openapi, request_body
-from ferserve.serving.rest_requests import AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage, OptionsMessage
+from ferserve.serving.rest_requests import (
+    MAX_TIMEOUT_MS,
+    AnalyzeMessage,
+    BatchAnalyzeMessage,
+    ClassifyFacesMessage,
+    OptionsMessage,
+)
 from ferserve.serving.rest_schema import (
     BatchAnalyzeItem,
     BatchAnalyzeReply,
@@ -45,9 +52,18 @@ from ferserve.serving.rest_schema import (
     ModelsReply,
     TimingsMessage,
 )
+from ferserve.serving.rest_stream import StreamEndpoint
+from ferserve.serving.streams import StreamConfig
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
-MAX_TIMEOUT_MS: Final = 600_000
+DESCRIPTION: Final = """\
+Faces in a picture, and how their expressions appear: seven calibrated scores for each face.
+
+Frames of a video go over the WebSocket `/v1/stream`: each message is a frame's id (8 bytes, unsigned, the highest
+first) and an encoded picture, each reply JSON: `id`, `dropped_frames`, and `analysis` or `error`. The options of
+`images:analyze` and `mode` (recorded or live), `tracks`, `smoothing` (0 to 0.95) and `timeout_ms` stand in the query
+or, as JSON, in a first text message.
+"""
 _TIMEOUT: Final = re.compile(r"[0-9]{1,9}")
 ResultT = TypeVar("ResultT")
 Options = Annotated[OptionsMessage, Query()]
@@ -92,6 +108,7 @@ def create_rest_app(
     config: HttpConfig,
     *,
     max_image_bytes: int,
+    streams: StreamConfig,
     bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
@@ -100,6 +117,7 @@ def create_rest_app(
 
     Args:
         max_image_bytes: most bytes of one encoded picture, as the decoder has it.
+        streams: bounds of the WebSocket `/v1/stream`.
         bodies: for all that is held of requests, over every protocol.
         observer: told about every request under `/v1`.
         version: of the package, for the OpenAPI document.
@@ -108,12 +126,13 @@ def create_rest_app(
         redoc_url=None,
         title="ferserve",
         version=version,
-        description="Faces in a picture, and how their expressions appear: seven calibrated scores for each face.",
+        description=DESCRIPTION,
     )
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
     add_probes(app, health)
     _Endpoints(analyzer, health, config, max_image_bytes, bodies).add_to(app)
+    StreamEndpoint(analyzer, health, streams, bodies=bodies, observer=observer).add_to(app)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
     return app
 

@@ -11,8 +11,11 @@ from ferserve.serving.requests import (
     AnalyzeOptions,
     Priority,
 )
+from ferserve.serving.streams import StreamMode, StreamOptions
+from ferserve.serving.tracking import MAX_SMOOTHING
 
 PRIORITY_PREFIX: Final = "PRIORITY_"
+MAX_TIMEOUT_MS: Final = 600_000
 
 
 def _priority_word(value: Any) -> Any:
@@ -54,6 +57,25 @@ class OptionsMessage(_Request):
             exact=self.exact,
             max_faces=self.max_faces,
         )
+
+
+class StreamOptionsMessage(OptionsMessage):
+    """What a stream may ask for: query parameters of the WebSocket's address, or its first text message."""
+
+    mode: Literal["recorded", "live"] = Field(
+        "recorded", description="Every frame, which slows the sender down; or the newest, which drops older ones."
+    )
+    tracks: bool = Field(default=False, description="Follow faces from frame to frame: each gets a track_id.")
+    smoothing: float = Field(
+        0.0, ge=0, le=MAX_SMOOTHING, description="Weight that a face's earlier scores and box keep; turns tracks on."
+    )
+    timeout_ms: int | None = Field(
+        None, ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after its arrival at which a frame is of no use."
+    )
+
+    def to_stream_options(self) -> StreamOptions:
+        """How the stream is run, free of the protocol."""
+        return StreamOptions(mode=StreamMode(self.mode), tracks=self.tracks, smoothing=self.smoothing)
 
 
 class AnalyzeMessage(_Request):

@@ -145,6 +145,7 @@ class FaceMessage(_Message):
     expression: Named
     uncertain: bool
     quality: QualityMessage
+    track_id: int | None = None
 
 
 class ModelRefMessage(_Message):
@@ -217,6 +218,15 @@ class BatchAnalyzeReply(_Message):
     """One item a picture, in the order sent."""
 
     items: list[BatchAnalyzeItem]
+
+
+class StreamReplyMessage(_Message):
+    """The reply to one frame of a stream: exactly one of `analysis` and `error`."""
+
+    id: str = Field(description="The frame's id in decimal digits: JSON's numbers do not hold 64 bits everywhere.")
+    dropped_frames: int = Field(description="Frames that were dropped between this one and the one answered before.")
+    analysis: ImageAnalysisMessage | None = None
+    error: ErrorDetail | None = None
 
 
 class ClassifyFacesItem(_Message):
