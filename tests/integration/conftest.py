@@ -16,6 +16,7 @@ import grpc
 import numpy as np
 import pytest
 
+from ferserve.faces.align import Square
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, Reason
@@ -41,6 +42,8 @@ from ferserve.serving.requests import (
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
+    OcclusionAnalysis,
+    OcclusionQuestion,
     Priority,
     RequestContext,
     StageTimings,
@@ -123,6 +126,20 @@ class FakeAnalyzer:
             except FerserveError as error:
                 outcomes.append(error)
         return outcomes
+
+    async def occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
+    ) -> OcclusionAnalysis:
+        analysis = await self.analyze(data, options, context)
+        return OcclusionAnalysis(
+            width_px=analysis.width_px,
+            height_px=analysis.height_px,
+            face=analysis.faces[question.face],
+            square=Square(30 + 40j, 20 + 10j),
+            drops=np.linspace(-1, 1, question.grid**2, dtype=np.float32).reshape(question.grid, question.grid),
+            model=MODEL,
+            timings=TIMINGS,
+        )
 
     async def classify(
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext

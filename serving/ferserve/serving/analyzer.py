@@ -17,7 +17,7 @@ from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.types import Crop, ScoredFace
 from ferserve.serving.admission import Admission, Forecast
-from ferserve.serving.answers import Waits, crops_answer, photo_answer
+from ferserve.serving.answers import Waits, crops_answer, occlusion_answer, photo_answer
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
@@ -33,6 +33,8 @@ from ferserve.serving.requests import (
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
+    OcclusionAnalysis,
+    OcclusionQuestion,
     Priority,
     RequestContext,
 )
@@ -212,6 +214,19 @@ class Analyzer:
         with self._calls.accept():
             return await self._classify(faces, options, context)
 
+    async def occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
+    ) -> OcclusionAnalysis:
+        """Find out which parts of one face of a picture its top expression rests on; costs `question.faces` faces.
+
+        Raises:
+            InvalidRequestError: the picture has no such face.
+            RequestError, ModelNotFoundError, OverloadedError, DeadlineError, WorkerFailedError, NotReadyError: as for
+                `analyze`.
+        """
+        with self._calls.accept():
+            return await self._occlusion(data, options, question, context)
+
     async def probe(self) -> None:
         """Score one grey crop with each model for real.
 
@@ -273,17 +288,32 @@ class Analyzer:
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
-            futures = self._submitted(model, [face.crop for face in photo.faces], call)
-            try:
-                outcomes = await asyncio.gather(*futures)
-            finally:
-                _cancel(futures)  # after one face's failure nobody waits for the others
+            outcomes = await self._scored(model, [face.crop for face in photo.faces], call)
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
         self._observer.faces_skipped(photo.skipped)
         self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
         return answer
+
+    async def _occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
+    ) -> OcclusionAnalysis:
+        began_s = self._clock()
+        model = self._find(options.model)
+        call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        forecast = self._forecast(model, call, faces=question.faces)
+        with self._admission.admit_crops(
+            size_bytes=len(data), priority=options.priority, forecast=forecast, faces=question.faces
+        ):
+            prepared = await self._prepared(
+                partial(self._preparer.occlusion, data, options, question, model.spec), call
+            )
+            outcomes = await self._scored(model, prepared.value.crops, call)
+        waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
+        photo = prepared.value.photo
+        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        return occlusion_answer(prepared.value, outcomes, model=model.info, waits=waits)
 
     async def _classify(
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
@@ -317,6 +347,14 @@ class Analyzer:
 
     async def _prepared(self, work: Callable[[Caller], Steps[ResultT]], call: "_Call") -> Outcome[ResultT]:
         return await self._stage.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
+
+    async def _scored(self, model: LoadedModel, crops: Sequence[Crop], call: "_Call") -> list[FaceOutcome]:
+        """All of the faces or an error."""
+        futures = self._submitted(model, crops, call)
+        try:
+            return await asyncio.gather(*futures)
+        finally:
+            _cancel(futures)  # after one face's failure nobody waits for the others
 
     def _submitted(
         self, model: LoadedModel, crops: Sequence[Crop], call: "_Call"

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
+from ferserve.faces.align import Square
 from ferserve.faces.decode import DecodedImage, DecodeLimits, MinSide, decode
 from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.faces.detectors import Detector
-from ferserve.faces.errors import DegenerateFaceError, FerserveError, ImageTooLargeError
-from ferserve.faces.preprocess import PreprocessSpec, face_crop, whole_crop
+from ferserve.faces.errors import DegenerateFaceError, FerserveError, ImageTooLargeError, InvalidRequestError
+from ferserve.faces.occlusion import occluded_crops
+from ferserve.faces.preprocess import PreprocessSpec, face_square, square_crop, whole_crop
 from ferserve.faces.quality import assess
 from ferserve.faces.types import Crop, Detection, Quality
 from ferserve.serving.errors import CallCancelledError, DeadlineError
-from ferserve.serving.requests import AnalyzeOptions
+from ferserve.serving.requests import AnalyzeOptions, OcclusionQuestion
 
 ResultT = TypeVar("ResultT")
 Steps = Generator[None, None, ResultT]
@@ -49,9 +51,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedFace:
-    """One face, ready for the batcher; the detection is in pixels of the original picture."""
+    """One face, ready for the batcher; the detection and the crop's square are in pixels of the original picture."""
 
     detection: Detection
+    square: Square
     crop: Crop
     quality: Quality
 
@@ -75,6 +78,15 @@ class PreparedPhoto:
     decode_s: float
     detect_s: float
     preprocess_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedOcclusion:
+    """One face of a photo, and its crop: as it is first, then with one place after another covered."""
+
+    photo: PreparedPhoto
+    face: PreparedFace
+    crops: tuple[Crop, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +148,24 @@ class Preparer:
             detect_s=detect_s,
             preprocess_s=watch.lap_s(),
         )
+
+    def occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, spec: PreprocessSpec, caller: Caller
+    ) -> Steps[PreparedOcclusion]:
+        """Take one photo to the covered crops of one of its faces.
+
+        Raises:
+            InvalidRequestError: the photo has no such face.
+            RequestError, MemoryNeededError, DeadlineError, CallCancelledError: as for `photo`.
+        """
+        photo = yield from self.photo(data, options, spec, caller)
+        if question.face >= len(photo.faces):
+            raise InvalidRequestError(
+                f"face: expected the place of one of {len(photo.faces)} faces, the first being 0, got {question.face}"
+            )
+        face = photo.faces[question.face]
+        covered = occluded_crops(face.crop, grid=question.grid)
+        return PreparedOcclusion(photo=photo, face=face, crops=(face.crop, *covered))
 
     def crops(self, faces: Sequence[bytes], spec: PreprocessSpec, caller: Caller) -> Steps[PreparedCrops]:
         """Bring pictures that are faces already to the model's size; a bad one is an item, not an error.
@@ -242,8 +272,12 @@ class _Watch:
 def _cut(decoded: DecodedImage, detection: Detection, spec: PreprocessSpec) -> PreparedFace | None:
     """One face of a picture, or None where no crop can be cut: one odd detection must not cost the others."""
     try:
-        crop = face_crop(decoded.pixels, detection, spec)
+        square = face_square(decoded.pixels, detection, spec)
+        crop = square_crop(decoded.pixels, square, spec)
     except DegenerateFaceError:
         return None
     quality = assess(decoded.pixels, detection, crop, scale=decoded.scale)
-    return PreparedFace(detection=detection.scaled(1 / decoded.scale), crop=crop, quality=quality)
+    original = 1 / decoded.scale
+    return PreparedFace(
+        detection=detection.scaled(original), square=square.scaled(original), crop=crop, quality=quality
+    )

@@ -1,15 +1,15 @@
 """REST over the same analyzer as gRPC: raw bytes, multipart or base64 JSON in, protobuf-shaped JSON out.
 
-`POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `GET /v1/models[/{name}]`,
-the WebSocket `/v1/stream`, `/livez`, `/readyz`, OpenAPI at `/docs`. URLs and server paths are never followed: bytes
-only.
+`POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `POST /v1/faces:occlusion`,
+`GET /v1/models[/{name}]`, the WebSocket `/v1/stream`, `/livez`, `/readyz`, OpenAPI at `/docs`. URLs and server paths
+are never followed: bytes only.
 """
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -37,6 +37,7 @@ from ferserve.serving.rest_requests import (
     AnalyzeMessage,
     BatchAnalyzeMessage,
     ClassifyFacesMessage,
+    OcclusionOptionsMessage,
     OptionsMessage,
 )
 from ferserve.serving.rest_schema import (
@@ -50,6 +51,7 @@ from ferserve.serving.rest_schema import (
     ModelInfoMessage,
     ModelRefMessage,
     ModelsReply,
+    OcclusionMessage,
     TimingsMessage,
 )
 from ferserve.serving.rest_stream import StreamEndpoint
@@ -67,6 +69,7 @@ or, as JSON, in a first text message.
 _TIMEOUT: Final = re.compile(r"[0-9]{1,9}")
 ResultT = TypeVar("ResultT")
 Options = Annotated[OptionsMessage, Query()]
+OcclusionOptions = Annotated[OcclusionOptionsMessage, Query()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +152,7 @@ class _Endpoints:
         self._one_image = BodyForm(
             field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
         )
+        self._one_face = replace(self._one_image, json=False)
         many = partial(
             BodyForm, max_pictures=config.max_batch_images, max_picture_bytes=config.max_batch_bytes, raw=False
         )
@@ -162,6 +166,7 @@ class _Endpoints:
             ("/v1/images:analyze", self.analyze, self._one_image, ImageAnalysisMessage),
             ("/v1/images:batchAnalyze", self.batch_analyze, self._many_images, BatchAnalyzeReply),
             ("/v1/faces:classify", self.classify_faces, self._many_faces, ClassifyFacesReply),
+            ("/v1/faces:occlusion", self.occlusion, self._one_face, OcclusionMessage),
         ):
             app.add_api_route(
                 path,
@@ -169,7 +174,7 @@ class _Endpoints:
                 methods=["POST"],
                 response_model=reply,
                 responses=errors,
-                openapi_extra=request_body(form.field, form.message, raw=form.raw),
+                openapi_extra=request_body(form.field, form.message, raw=form.raw, json=form.json),
             )
         app.add_api_route("/v1/models", self.list_models, response_model=ModelsReply, responses=errors)
         app.add_api_route("/v1/models/{name}", self.get_model, response_model=ModelInfoMessage, responses=errors)
@@ -207,6 +212,17 @@ class _Endpoints:
         ]
         model, timings = ModelRefMessage.model_validate(answer.model), TimingsMessage.model_validate(answer.timings)
         return _json(ClassifyFacesReply(items=items, model=model, timings=timings))
+
+    async def occlusion(self, request: Request, options: OcclusionOptions) -> Response:
+        """Find out which parts of one face its top expression rests on, by covering one after another.
+
+        Nobody's feelings show in it: it says where the model looked. It costs as much as a crowd, and is admitted as
+        one.
+        """
+        async with self._pictures(request, self._one_face, options) as (pictures, context):
+            work = self._analyzer.occlusion(pictures.encoded[0], pictures.options, options.to_question(), context)
+            analysis = await _unless_caller_leaves(request, work)
+        return _json(OcclusionMessage.model_validate(analysis))
 
     async def list_models(self) -> Response:
         """List the loaded models, the default one first."""

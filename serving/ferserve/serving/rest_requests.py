@@ -4,11 +4,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from ferserve.faces.occlusion import MAX_GRID, MIN_GRID
 from ferserve.serving.requests import (
     MAX_DETECTION_SIZE_PX,
     MAX_FACES_LIMIT,
     MIN_DETECTION_SIZE_PX,
     AnalyzeOptions,
+    OcclusionQuestion,
     Priority,
 )
 from ferserve.serving.streams import StreamMode, StreamOptions
@@ -76,6 +78,24 @@ class StreamOptionsMessage(OptionsMessage):
     def to_stream_options(self) -> StreamOptions:
         """How the stream is run, free of the protocol."""
         return StreamOptions(mode=StreamMode(self.mode), tracks=self.tracks, smoothing=self.smoothing)
+
+
+class OcclusionOptionsMessage(OptionsMessage):
+    """What an occlusion map may be asked for, as query parameters."""
+
+    face: int = Field(
+        0, ge=0, description="Place of the face in the answer of images:analyze for the same picture and options."
+    )
+    grid: int = Field(
+        OcclusionQuestion().grid,
+        ge=MIN_GRID,
+        le=MAX_GRID,
+        description="Places along one side of the map; the cost is its square in faces.",
+    )
+
+    def to_question(self) -> OcclusionQuestion:
+        """The same, free of the protocol."""
+        return OcclusionQuestion(face=self.face, grid=self.grid)
 
 
 class AnalyzeMessage(_Request):

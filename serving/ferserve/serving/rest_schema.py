@@ -244,6 +244,31 @@ class ClassifyFacesReply(_Message):
     timings: TimingsMessage
 
 
+def _corners(value: Any) -> Any:
+    return [{"x": corner.real, "y": corner.imag} for corner in value] if isinstance(value, tuple) else value
+
+
+def _rows(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+class OcclusionMessage(_Message):
+    """Which parts of one face its top expression rests on."""
+
+    width_px: int
+    height_px: int
+    face: FaceMessage
+    corners: Annotated[list[PointMessage], BeforeValidator(_corners)] = Field(
+        validation_alias=AliasPath("square", "corners"),
+        description="Of the square that the map lies on: top left, top right, bottom right, bottom left.",
+    )
+    drops: Annotated[list[list[Float32]], BeforeValidator(_rows)] = Field(
+        description="What the score loses where the face is covered, -1 to 1; rows from the square's upper edge."
+    )
+    model: ModelRefMessage
+    timings: TimingsMessage
+
+
 class ModelsReply(_Message):
     """All loaded models, the default one first."""
 
