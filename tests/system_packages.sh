@@ -5,6 +5,7 @@ set -eu
 missing=""
 command -v make >/dev/null || missing="$missing make"
 "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+command -v chromium >/dev/null || missing="$missing chromium fonts-dejavu-core"
 
 [ -z "$missing" ] && exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -26,6 +26,7 @@ from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
 from ferserve.serving.observing import RequestObserver
+from ferserve.serving.pages import add_page
 from ferserve.serving.probes import add_probes
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
@@ -85,6 +86,7 @@ class HttpConfig:
         body_timeout_s: longest that a body may take to arrive, above 0.
         header_timeout_s: longest that a connection may take to send a request's head, above 0.
         keep_alive_s: how long an idle connection is kept, 1 or more.
+        page: serve the page for people at `/`.
     """
 
     host: str = "127.0.0.1"
@@ -94,6 +96,7 @@ class HttpConfig:
     body_timeout_s: float = 30.0
     header_timeout_s: float = 10.0
     keep_alive_s: int = 5
+    page: bool = True
 
     def __post_init__(self) -> None:
         check_port(self.port)
@@ -136,6 +139,8 @@ def create_rest_app(
     add_probes(app, health)
     _Endpoints(analyzer, health, config, max_image_bytes, bodies).add_to(app)
     StreamEndpoint(analyzer, health, streams, bodies=bodies, observer=observer).add_to(app)
+    if config.page:
+        add_page(app)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
     return app
 
