@@ -247,7 +247,7 @@ async def test_an_unforeseen_error_is_logged_with_its_id_and_not_told(client, fa
     ("method", "path", "status", "reason"),
     [
         ("GET", "/v1/nothing", 404, "NOT_FOUND"),
-        ("GET", "/", 404, "NOT_FOUND"),
+        ("GET", "/nothing", 404, "NOT_FOUND"),
         ("GET", "/v1/images:analyze", 405, "METHOD_NOT_ALLOWED"),
         ("DELETE", "/v1/models", 405, "METHOD_NOT_ALLOWED"),
     ],
