@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, sync_playwright
 
 from ferserve.faces.types import Box
 
@@ -16,19 +16,28 @@ PATIENCE_MS = 30_000
 
 
 @contextmanager
-def chromium(film: Path | None = None, *, allows_camera: bool = True) -> Iterator[Browser]:
-    """A headless browser; `film` is what its camera shows, None for a browser without a camera."""
-    path = shutil.which("chromium")
-    assert path is not None, "expected chromium: see tests/system_packages.sh"
-    arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-    if film is not None:
-        arguments += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
-    if allows_camera:
-        arguments.append("--use-fake-ui-for-media-stream")
+def browsers() -> Iterator["Browsers"]:
+    """Starts browsers, and ends them; one at a time of these, since Playwright's loop occupies its thread."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
+        yield Browsers(playwright)
+
+
+class Browsers:
+    """What starts headless browsers."""
+
+    def __init__(self, playwright: Playwright) -> None:
+        self._playwright = playwright
+
+    def start(self, film: Path | None = None, *, allows_camera: bool = True) -> Browser:
+        """A browser; `film` is what its camera shows, None for one without a camera."""
+        path = shutil.which("chromium")
+        assert path is not None, "expected chromium: see tests/system_packages.sh"
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        if film is not None:
+            arguments += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
+        if allows_camera:
+            arguments.append("--use-fake-ui-for-media-stream")
+        return self._playwright.chromium.launch(executable_path=path, args=arguments)
 
 
 class Visit:
@@ -54,10 +63,13 @@ class Visit:
     def _on_websocket(self, socket: Any) -> None:
         self.hosts.add(socket.url.split("/")[2])
         socket.on("framesent", self._on_frame)
-        socket.on("framereceived", self.replies.append)
+        socket.on("framereceived", self._on_reply)
 
     def _on_frame(self, message: bytes) -> None:
         self.sent[str(int.from_bytes(message[:8], "big"))] = message[8:]
+
+    def _on_reply(self, text: str) -> None:
+        self.replies.append(text)
 
     def violations(self) -> list[str]:
         """What axe finds, in a line each."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.chromium import Visit, chromium, worst_overlap
+from tests.browser.chromium import Visit, browsers, worst_overlap
 from tests.browser.scenes import HEIGHT_PX, WIDTH_PX, jpeg, scene, write_film
 
 from ferserve.faces.decode import DecodeLimits, decode
@@ -19,8 +19,8 @@ SLOW_MS = 20_000
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     film = write_film(tmp_path_factory.mktemp("film") / "faces.mjpeg", faces=2, seconds=1.0, per_s=15)
-    with chromium(film) as browser:
-        yield browser
+    with browsers() as start:
+        yield start.start(film)
 
 
 @pytest.fixture
