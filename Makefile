@@ -6,7 +6,7 @@ VENV := .venv
 PIP_FLAGS := --quiet --disable-pip-version-check
 # Torch's CPU build: on a machine whose index serves the CUDA build by default, set
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-TEST_EXTRAS := serving,training,test
+TEST_EXTRAS := serving,triton,training,test
 
 .PHONY: help setup serve test lint types imports unit packaging proto e2e-long clean
 
@@ -51,7 +51,7 @@ packaging: $(VENV)/.ready ## builds the wheel, installs and serves it in an empt
 e2e-long: $(VENV)/.ready ## the long tests
 	$(VENV)/bin/pytest -q -m long
 
-proto: $(VENV)/.ready ## regenerate proto/ferserve/v1
+proto: $(VENV)/.ready ## regenerate the code of the .proto files
 	$(VENV)/bin/python proto/generate.py
 
 clean: ## remove both environments and every cache

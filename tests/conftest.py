@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import skimage.data
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ferserve.faces.archive import write_archive
@@ -18,10 +19,14 @@ from ferserve.faces.preprocess import PreprocessSpec
 TINY_SIZE_PX = 24
 
 
+def _tiny_weights(seed: int) -> NDArray[np.float32]:
+    pixels = TINY_SIZE_PX * TINY_SIZE_PX
+    return (np.random.default_rng(seed).normal(size=(pixels, len(LABELS))) / pixels).astype(np.float32)
+
+
 def _tiny_graph(seed: int = 0) -> bytes:
     """uint8 crops (N, 24, 24, 1) to scores (N, 7): the softmax of a seeded linear map."""
-    pixels = TINY_SIZE_PX * TINY_SIZE_PX
-    weights = (np.random.default_rng(seed).normal(size=(pixels, len(LABELS))) / pixels).astype(np.float32)
+    weights = _tiny_weights(seed)
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["crops"], ["numbers"], to=TensorProto.FLOAT),
@@ -40,10 +45,16 @@ def _tiny_graph(seed: int = 0) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def tiny_weights() -> NDArray[np.float32]:
+    """The linear map inside `tiny_archive`, shape (576, 7)."""
+    return _tiny_weights(0)
+
+
+@pytest.fixture(scope="session")
 def pack_archive(tmp_path_factory) -> Callable[..., Path]:
     """Write an archive that learnt nothing: version 0.0.1, grey crops of 24 pixels; its graph scores unless given."""
 
-    def pack(name: str, graph: bytes | None = None, *, int8: bytes | None = None) -> Path:
+    def pack(name: str, graph: bytes | None = None, *, int8: bytes | None = None, program: bytes | None = None) -> Path:
         spec = PreprocessSpec(size_px=TINY_SIZE_PX, channels=1)
         manifest = ArchiveManifest(
             format=FORMAT,
@@ -63,7 +74,8 @@ def pack_archive(tmp_path_factory) -> Callable[..., Path]:
         )
         path = tmp_path_factory.mktemp("archives") / f"{name}.mar"
         members = {"model.onnx": graph or _tiny_graph(), "card.md": b"# made up\n"}
-        return write_archive(path, manifest, members | ({} if int8 is None else {"model.int8.onnx": int8})).path
+        optional = {"model.int8.onnx": int8, "model.pt2": program}
+        return write_archive(path, manifest, members | {key: data for key, data in optional.items() if data}).path
 
     return pack
 

@@ -49,6 +49,8 @@ from ferserve.serving.requests import (
     StageTimings,
 )
 from ferserve.serving.rest_api import HttpConfig
+from ferserve.serving.worker_board import ModelWorkers, WorkerBoard
+from ferserve.serving.workers.circuit import CircuitState
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
 
 MODEL = ModelInfo(
@@ -237,6 +239,7 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
             live_frames=1,
             bodies=BodyBudget(max_held_bytes),
             observer=observer,
+            version="1.2.3",
         )
         servers.append(server)
         await server.start()
@@ -273,7 +276,7 @@ class SameScores:
 
     concurrency = 1
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         return np.tile(SCORES, (len(batch), 1))
 
     async def probe(self) -> None: ...
@@ -310,7 +313,10 @@ class HeldGateway:
             clock=time.monotonic,
             executor=threads,
         )
-        engine = Engine(analyzer=self.analyzer, models=models, admission=self.admission, detector="held")
+        workers, board = ModelWorkers(), WorkerBoard(self.metrics.workers)
+        workers.circuit_changed("fake", CircuitState.CLOSED)
+        board.show(MODEL.name, workers)
+        engine = Engine(analyzer=self.analyzer, models=models, admission=self.admission, workers=board, detector="held")
         config = ServeConfig(grpc=GrpcConfig(port=0), http=HttpConfig(port=0), admin=AdminConfig(port=0))
         self.gateway = Gateway(config, engine, self.metrics)
         self.grpc, self.rest = self.gateway.addresses["gRPC"], self.gateway.addresses["REST"]

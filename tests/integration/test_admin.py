@@ -52,6 +52,9 @@ async def test_status_tells_what_runs(client, health, clock, tiny_archive):
     (model,) = status["models"]
     assert (model["name"], model["is_default"], model["queued_faces"]) == ("tiny", True, 0)
     assert (model["worker"]["kind"], model["figures"]) == ("embedded", {"accuracy": 0.125})
+    (worker,) = model["workers"]
+    assert (worker["name"], worker["circuit"], worker["last_failure"]) == ("embedded", "closed", None)
+    assert set(worker["failures"].values()) == {0}
     assert model["precision"] == "fp32"
     assert str(tiny_archive.parent) not in str(status)
 

@@ -125,7 +125,7 @@ async def test_operators_see_what_callers_did(running, face_photo):
         status = (await client.get("/status")).json()
     assert 'ferserve_requests_total{code="OK",method="/v1/images:analyze"} 1.0' in metrics
     assert 'ferserve_requests_total{code="OK",method="Analyze"} 1.0' in metrics
-    assert (status["state"], status["detector"]) == ("ready", "haar")
+    assert (status["state"], status["detector"]) == ("ready", "ferdet")
 
 
 async def test_the_first_archive_answers_and_the_others_go_by_name(tiny_archive, pack_archive, face_photo):

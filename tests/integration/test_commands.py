@@ -159,7 +159,7 @@ def test_an_archive_that_does_not_exist_is_named(run, tmp_path):
 
 
 def test_bench_measures_every_stage_and_says_on_what(run, pictures, tiny_archive):
-    code, printed, _ = run("bench", pictures / "1.jpg", "--model", tiny_archive, "--repeats", 5, "--json")
+    code, printed, _ = run("bench", "stages", pictures / "1.jpg", "--model", tiny_archive, "--repeats", 5, "--json")
     report = json.loads(printed)
     assert code == 0
     assert [stage["stage"] for stage in report["stages"]] == [
@@ -176,7 +176,7 @@ def test_bench_measures_every_stage_and_says_on_what(run, pictures, tiny_archive
 
 
 def test_bench_prints_a_table_for_people(run, both_precisions):
-    code, printed, _ = run("bench", "--model", both_precisions, "--repeats", 5)
+    code, printed, _ = run("bench", "stages", "--model", both_precisions, "--repeats", 5)
     assert code == 0
     here = resolve_precision("auto", read_archive(both_precisions), read_cpu())
     assert f"both 0.0.1 in {here}, detector" in printed

@@ -66,7 +66,9 @@ def test_score_takes_a_file_and_exactness(run, tiny_archive, red_detector, panor
 
 
 def test_bench_takes_a_file(run, tiny_archive, red_detector):
-    code, printed, _ = run("bench", "--model", tiny_archive, "--detector", red_detector, "--repeats", 5, "--json")
+    code, printed, _ = run(
+        "bench", "stages", "--model", tiny_archive, "--detector", red_detector, "--repeats", 5, "--json"
+    )
     assert (code, json.loads(printed)["detector"]) == (0, "onnx")
 
 

@@ -19,6 +19,7 @@ from ferserve.serving.grpc_api import (
     GrpcConfig,
     build_grpc_server,
 )
+from ferserve.serving.grpc_calls import GrpcCalls
 from ferserve.serving.health import Health
 from ferserve.serving.requests import AnalyzeOptions, Priority
 from ferserve.serving.status import STATUS
@@ -357,6 +358,7 @@ async def test_a_reply_that_nobody_takes_any_more_is_no_error(grpc_gateway):
     servicer = ExpressionServicer(
         grpc_gateway.analyzer,
         grpc_gateway.health,
+        GrpcCalls(grpc_gateway.health, BodyBudget(2**20), grpc_gateway.observer),
         places=dict.fromkeys(StreamMode, 1),
         bodies=BodyBudget(2**20),
         observer=grpc_gateway.observer,
@@ -441,6 +443,7 @@ async def test_a_message_limit_below_the_largest_picture_is_refused(grpc_gateway
             live_frames=1,
             bodies=BodyBudget(1),
             observer=grpc_gateway.observer,
+            version="1.2.3",
         )
 
 
@@ -455,6 +458,7 @@ async def test_a_taken_port_is_an_error(grpc_gateway):
             live_frames=1,
             bodies=BodyBudget(1),
             observer=grpc_gateway.observer,
+            version="1.2.3",
         )
 
 

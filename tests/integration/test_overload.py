@@ -114,7 +114,7 @@ class TimedWorker:
     def __init__(self) -> None:
         self.computed = 0
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         self.computed += len(batch)
         await asyncio.sleep(FACE_S * len(batch))
         return np.full((len(batch), 7), 1 / 7, dtype=np.float32)

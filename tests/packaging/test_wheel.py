@@ -43,12 +43,13 @@ def test_wheel_holds_exactly_ferserve(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ferserve"}
     # One would hide the other portions of the namespace.
     assert "ferserve/__init__.py" not in names
-    portions = ("faces", "serving", "training", "v1")
+    portions = ("faces", "handlers", "serving", "torchserve", "training", "v1")
     for portion in portions:
         assert f"ferserve/{portion}/__init__.py" in names
     assert "ferserve/faces/py.typed" in names
     assert "ferserve/faces/assets/index.json" in names
     assert {"ferserve/serving/web/index.html", "ferserve/serving/web/main.js"} <= set(names)
+    assert "ferserve/handlers/entry/ferserve_entry.py" in names
     assert wheel.stat().st_size < 36 * 2**20
 
 

@@ -61,7 +61,8 @@ class Story:
 
     concurrency = SLOTS
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:
+        self.check(timeout_s > 0, "a batch that nobody waits for")
         self.check(1 <= len(batch) <= MAX_BATCH, "a batch of another size")
         self.check(len(self.running) < SLOTS, "more runs than slots")
         for face in map(number_of, batch):
@@ -92,7 +93,7 @@ class Story:
     def started(self, waits_s: Sequence[float]) -> None:
         self.check(all(wait_s >= 0 for wait_s in waits_s), "a wait below zero")
 
-    def finished(self, jobs: int, run_s: float) -> None: ...
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None: ...
 
     def dropped(self, cause: Drop, jobs: int) -> None:
         self.drops[cause] += jobs

@@ -168,6 +168,41 @@ def test_a_stream_of_urgent_newcomers_does_not_starve_an_old_flow(arrivals: list
     assert old >= 4 * (isqrt(len(arrivals)) - 1)
 
 
+deadlines = st.lists(st.tuples(flows, priorities, st.integers(-2, 30)), max_size=40)
+
+
+@settings(deadline=None, max_examples=200)
+@given(deadlines, st.integers(1, 12), st.integers(1, 5), st.integers(0, 10))
+def test_a_batch_is_never_too_late_for_one_of_its_jobs_when_a_smaller_one_were_in_time(
+    waiting: list[tuple[str, Priority, int]], max_jobs: int, job_s: int, fixed_s: int
+):
+    def most_within(left_s: float) -> int:
+        if job_s + fixed_s > left_s:
+            return max_jobs  # too late whatever the size
+        return min(max_jobs, int((left_s - fixed_s) // job_s))
+
+    def latency_s(jobs: int) -> int:
+        return job_s * jobs + fixed_s
+
+    queue = FairQueue(max_jobs=1000, bulk_share=0.05, quantum=3)
+    for number, (flow, priority, deadline_s) in enumerate(waiting):
+        queue.offer(Job(job_id=number, flow=flow, priority=priority, deadline_s=deadline_s, enqueued_s=0.0))
+    handed_out = 0
+    while len(queue):
+        batch = queue.take(0.0, max_jobs, most_within)
+        handed_out += len(batch.jobs) + len(batch.expired)
+        assert batch.jobs or batch.expired, "whatever its deadline, a job is handed out"
+        for job in batch.jobs:
+            assert latency_s(len(batch.jobs)) <= job.deadline_s or latency_s(1) > job.deadline_s
+        if batch.jobs and len(batch.jobs) < max_jobs:
+            following = queue.take(0.0, 1)
+            handed_out += len(following.jobs) + len(following.expired)
+            could_make_it = [job for job in batch.jobs + following.jobs if latency_s(1) <= job.deadline_s]
+            tightest_s = min((job.deadline_s for job in could_make_it), default=NEVER_S)
+            assert not following.jobs or latency_s(len(batch.jobs) + 1) > tightest_s, "it ended early for no reason"
+    assert handed_out == len(waiting)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     share=st.floats(0.01, 0.5),

@@ -99,7 +99,7 @@ class BrightnessWorker:
         self.probes = 0
         self.closed = False
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:  # noqa: ARG002 - as every worker
         self.batches.append(len(batch))
         self.begun.release()
         await asyncio.sleep(0)  # as every real worker suspends
@@ -531,6 +531,43 @@ async def test_too_many_crops_are_refused(make: Callable[..., House]):
     house = make(max_crops=2)
     with pytest.raises(InvalidRequestError, match="faces: expected at most 2, got 3"):
         await house.classify(b"", b"", b"")
+
+
+def grey_crops(*brightness: int) -> CropBatch:
+    return np.stack([np.full((16, 16, 1), value, dtype=np.uint8) for value in brightness])
+
+
+async def test_a_tensor_of_crops_is_scored_as_it_is(house: House):
+    answer = await house.analyzer.score(grey_crops(200, 10, 200), AnalyzeOptions(), CALL)
+    assert answer.scores.argmax(axis=1).tolist() == [HAPPY, SAD, HAPPY]
+    assert answer.model.name == "main"
+    assert answer.timings.total_ms >= answer.timings.infer_ms >= 0
+    assert house.detector.seen == []
+    assert house.metric("ferserve_faces_total", model="main") == 3
+    assert house.metric("ferserve_uncertain_faces_total", model="main") == 1
+    assert house.nothing_in_flight()
+
+
+async def test_one_face_without_scores_fails_a_tensor(house: House):
+    house.worker.error = WorkerFailedError("no GPU")
+    with pytest.raises(WorkerFailedError, match="no GPU"):
+        await house.analyzer.score(grey_crops(*range(20)), AnalyzeOptions(), CALL)
+    assert house.nothing_in_flight()
+
+
+async def test_tensors_are_admitted_like_everything_else(make: Callable[..., House]):
+    house = make(max_crops=2, max_images=1)
+    for crops in (grey_crops(1, 2, 3), grey_crops(1)[:0]):
+        with pytest.raises(InvalidRequestError, match=f"expected 1 to 2, got {len(crops)}"):
+            await house.analyzer.score(crops, AnalyzeOptions(), CALL)
+    house.worker.held = asyncio.get_running_loop().create_future()
+    first = asyncio.create_task(house.analyzer.score(grey_crops(200), AnalyzeOptions(), CALL))
+    await house.worker.begun.acquire()
+    with pytest.raises(OverloadedError):
+        await house.analyzer.score(grey_crops(200), AnalyzeOptions(), CALL)
+    house.worker.held.set_result(None)
+    assert len((await first).scores) == 1
+    assert house.nothing_in_flight()
 
 
 async def test_no_crops_are_no_items(house: House):

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ferserve.faces.archive import MAX_UNPACKED_BYTES, read_archive, write_archive
+from ferserve.faces.archive import MAX_UNPACKED_BYTES, handler_source, read_archive, write_archive
 from ferserve.faces.errors import ArchiveError
-from ferserve.faces.index import Index, open_archive
+from ferserve.faces.index import Index, archive_names, open_archive
 from ferserve.faces.labels import LABELS
 from ferserve.faces.manifest import FORMAT, ArchiveManifest, DataSource
 from ferserve.faces.preprocess import PreprocessSpec
@@ -72,6 +72,16 @@ def test_torchserve_finds_its_manifest(tmp_path):
         "serializedFile": "model.pt2",
         "handler": "face_entry.py",
     }
+
+
+@pytest.mark.parametrize("name", archive_names())
+def test_shipped_archives_go_into_torchserve_as_they_are(name):
+    archive = open_archive(name)
+    assert archive.read("ferserve_entry.py") == handler_source()
+    with zipfile.ZipFile(archive.path) as file:
+        model = json.loads(file.read("MAR-INF/MANIFEST.json"))["model"]
+    assert model["handler"] == "ferserve_entry.py"
+    assert model["serializedFile"] == "model.pt2"
 
 
 def test_int8_is_a_member_that_may_be_missing(path, tmp_path):

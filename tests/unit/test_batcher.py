@@ -23,8 +23,9 @@ Futures = list["asyncio.Future[FaceOutcome]"]
 class Run:
     """One `infer` call that waits for its test to say how it ends."""
 
-    def __init__(self, batch: CropBatch) -> None:
+    def __init__(self, batch: CropBatch, timeout_s: float) -> None:
         self.batch = batch
+        self.timeout_s = timeout_s
         self.answer: asyncio.Future[ScoreBatch] = asyncio.get_running_loop().create_future()
 
     @property
@@ -42,8 +43,8 @@ class HeldWorker:
         self.concurrency = concurrency
         self.runs: list[Run] = []
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
-        self.runs.append(Run(batch))
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:
+        self.runs.append(Run(batch, timeout_s))
         return await self.runs[-1].answer
 
     async def probe(self) -> None: ...
@@ -59,6 +60,7 @@ class Log:
         self.waiting = 0
         self.waits_s: list[list[float]] = []
         self.runs: list[tuple[int, float]] = []
+        self.expected_s: list[float] = []
         self.drops: dict[Drop, int] = dict.fromkeys(Drop, 0)
         self.failed = 0
 
@@ -68,8 +70,9 @@ class Log:
     def started(self, waits_s: Sequence[float]) -> None:
         self.waits_s.append(list(waits_s))
 
-    def finished(self, jobs: int, run_s: float) -> None:
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None:
         self.runs.append((jobs, run_s))
+        self.expected_s.append(expected_s)
 
     def dropped(self, cause: Drop, jobs: int) -> None:
         self.drops[cause] += jobs
@@ -231,6 +234,53 @@ async def test_a_worker_that_never_answers_loses_the_batch_at_its_last_deadline_
     await settle()
     bench.worker.runs[2].finish()
     assert await faces_of(after) == [3]
+
+
+async def test_the_worker_hears_how_long_the_last_of_a_batch_waits(bench: Bench):
+    held = await bench.busy()
+    bench.submit(1, flow="a", deadline_s=5.0)
+    bench.submit(2, flow="b", deadline_s=9.0)
+    bench.now_s = 1.0
+    held.finish()
+    await settle()
+    assert bench.worker.runs[1].timeout_s == 8.0
+
+
+async def test_a_batch_is_only_as_large_as_its_tightest_deadline_allows(bench: Bench):
+    for faces, run_s in [(1, 1.5), (4, 3.0)] * 10:
+        bench.submit(*range(faces), flow=str(bench.now_s))
+        await settle()
+        bench.now_s += run_s
+        bench.worker.runs[-1].finish()
+        await settle()
+    held = await bench.busy()
+    soon_s, later_s = bench.now_s + 1.5 + 2.5, bench.now_s + 100.0
+    bench.submit(1, flow="hasty", deadline_s=soon_s)
+    bench.submit(2, 3, 4, 5, 6, flow="patient", deadline_s=later_s)
+    bench.now_s += 1.5
+    held.finish()
+    await settle()
+    assert bench.worker.runs[-1].faces == [1, 2], "two take 2 s, three take 2.5 s and would be just too late"
+    bench.now_s += 2.0
+    bench.worker.runs[-1].finish()
+    await settle()
+    assert bench.worker.runs[-1].faces == [3, 4, 5, 6]
+    assert bench.log.expected_s[-1] == pytest.approx(2.0, rel=0.05)
+    assert bench.batcher.latency.error_ratio < 0.1
+
+
+async def test_a_worker_that_fails_at_once_is_not_taken_for_a_fast_one(bench: Bench):
+    held = await bench.busy()
+    bench.now_s = 1.0
+    held.finish()
+    await settle()
+    for flow in "abc":
+        (future,) = bench.submit(1, flow=flow)
+        await settle()
+        bench.worker.runs[-1].answer.set_exception(ConnectionError("nobody there"))
+        await settle()
+        assert isinstance(future.exception(), WorkerFailedError)
+    assert bench.batcher.latency.expected_s(1) == pytest.approx(1.0)
 
 
 async def test_a_deadline_in_a_running_batch_is_told_at_once_and_leaves_the_others_running(bench: Bench):

@@ -7,28 +7,22 @@ import pytest
 import torch
 
 from ferserve.training.data.errors import DataError
-from ferserve.training.data.fer2013 import FaceSet
-from ferserve.training.data.splits import TrainingSplit
 from ferserve.training.engine import Run
+from ferserve.training.examples import Examples
 from ferserve.training.finish import calibrate_run, load_best
 from ferserve.training.recipe import Phase
 from ferserve.training.recipes.mobilenet import mobilenet
-from ferserve.training.teachers import Teacher
+from ferserve.training.teachers import RunTeacher
 
 
 def _faces(count, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, count)
-    images = (rng.integers(0, 60, (count, 48, 48)) + 180 * labels[:, None, None]).astype(np.uint8)
-    zeros = np.zeros((count, 10), np.int64)
-    return FaceSet(images=images, labels=labels, votes=np.zeros((count, 7), np.float32), raw_votes=zeros)
+    crops = (rng.integers(0, 60, (count, 48, 48, 1)) + 180 * labels[:, None, None, None]).astype(np.uint8)
+    return Examples(crops=torch.from_numpy(crops), labels=torch.from_numpy(labels), votes=torch.zeros(count, 7))
 
 
-SPLIT = TrainingSplit(fit=_faces(24, 0), validation=_faces(16, 1), dropped={})
-CROPS = {
-    "fit_crops": torch.from_numpy(SPLIT.fit.images[..., None]),
-    "validation_crops": torch.from_numpy(SPLIT.validation.images[..., None]),
-}
+FACES = {"fit": _faces(24, 0), "validation": _faces(16, 1)}
 RECIPE = replace(
     mobilenet(), start="random", phases=(Phase(epochs=1, input_size_px=32),), batch_size=8, precision="fp32"
 )
@@ -38,47 +32,47 @@ RECIPE = replace(
 def former(tmp_path_factory):
     """A finished run."""
     folder = tmp_path_factory.mktemp("former")
-    run = Run(RECIPE, SPLIT, **CROPS, folder=folder, start_weights=None)
+    run = Run(RECIPE, **FACES, folder=folder, start_weights=None)
     list(run.epochs())
-    calibrate_run(folder, RECIPE, run.validation_crops, SPLIT.validation.labels, dropped={}, data_sha256="0" * 64)
+    calibrate_run(folder, RECIPE, run.validation, dropped={}, data_sha256="0" * 64)
     return folder
 
 
 def test_a_run_starts_where_another_was_best(former, tmp_path):
-    run = Run(replace(RECIPE, start="run"), SPLIT, **CROPS, folder=tmp_path, start_weights=former)
+    run = Run(replace(RECIPE, start="run"), **FACES, folder=tmp_path, start_weights=former)
     best = load_best(former, RECIPE)[0].state_dict()
     assert all(torch.equal(value, best[name]) for name, value in run.net.state_dict().items())
 
 
 def test_the_vote_head_is_kept_with_the_run(former, tmp_path):
     recipe = replace(RECIPE, start="run", phases=(Phase(epochs=2, input_size_px=32),))
-    stopped = Run(recipe, SPLIT, **CROPS, folder=tmp_path, start_weights=former)
+    stopped = Run(recipe, **FACES, folder=tmp_path, start_weights=former)
     next(stopped.epochs())
-    resumed = Run(recipe, SPLIT, **CROPS, folder=tmp_path, start_weights=None)
+    resumed = Run(recipe, **FACES, folder=tmp_path, start_weights=None)
     head = stopped.loss.vote_head[1].weight
     assert torch.equal(resumed.loss.vote_head[1].weight, head)
     assert not torch.equal(
-        head, Run(recipe, SPLIT, **CROPS, folder=tmp_path / "new", start_weights=former).loss.vote_head[1].weight
+        head, Run(recipe, **FACES, folder=tmp_path / "new", start_weights=former).loss.vote_head[1].weight
     )
 
 
 def test_a_teacher_is_read_from_its_run_and_not_trained(former, tmp_path):
     recipe = replace(RECIPE, objective=replace(RECIPE.objective, teacher_weight=0.5))
-    teacher = Teacher.read(former, pupil=recipe)
+    teacher = RunTeacher.read(former, pupil=recipe)
     before = {name: value.clone() for name, value in teacher.net.state_dict().items()}
     assert teacher.recipe_sha256 == RECIPE.sha256
-    list(Run(recipe, SPLIT, **CROPS, folder=tmp_path, start_weights=None, teachers=[teacher]).epochs())
+    list(Run(recipe, **FACES, folder=tmp_path, start_weights=None, teachers=[teacher]).epochs())
     assert all(torch.equal(value, before[name]) for name, value in teacher.net.state_dict().items())
 
 
 def test_a_run_cut_otherwise_has_seen_the_validation_faces(former, tmp_path):
     other = replace(RECIPE, start="run", split_seed=2)
     with pytest.raises(DataError, match=r"expected a run with split_seed 2 and validation_share 0\.1, got 1 and 0\.1"):
-        Run(other, SPLIT, **CROPS, folder=tmp_path, start_weights=former)
+        Run(other, **FACES, folder=tmp_path, start_weights=former)
     with pytest.raises(DataError, match="it has seen faces that this one is selected by"):
-        Teacher.read(former, pupil=other)
+        RunTeacher.read(former, pupil=other)
 
 
 def test_the_run_to_start_from_is_asked_for(tmp_path):
     with pytest.raises(DataError, match="starts from another run: expected --start-weights, got none"):
-        Run(replace(RECIPE, start="run"), SPLIT, **CROPS, folder=tmp_path, start_weights=None)
+        Run(replace(RECIPE, start="run"), **FACES, folder=tmp_path, start_weights=None)

@@ -34,6 +34,7 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_ANALYZER__THREADS": "3",
         "FERSERVE_ADMISSION__MAX_IMAGES": "4",
         "FERSERVE_BATCHING__MAX_BATCH_FACES": "5",
+        "FERSERVE_WORKERS__ENDPOINTS": "",
         "FERSERVE_EMBEDDED__THREADS": "6",
         "FERSERVE_BODIES__MAX_HELD_BYTES": "100000000",
         "FERSERVE_GRPC__PORT": "7",

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from skimage import data
 
 from ferserve.faces.detectors import (
     DEFAULT_DETECTOR,
@@ -16,9 +17,24 @@ from ferserve.faces.errors import ArchiveError, InvalidRequestError
 from ferserve.faces.index import Index, read_detector
 
 
-@pytest.fixture(params=["haar", "a file"])
+@pytest.fixture(params=["ferdet", "haar", "a file"])
 def detector(request, red_detector):
-    return load_detector("haar" if request.param == "haar" else str(red_detector))
+    return load_detector(str(red_detector) if request.param == "a file" else request.param)
+
+
+def taken(steps):
+    """What a detector finds in steps, and how many pauses there were."""
+    pauses = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value, pauses
+        pauses += 1
+
+
+def boxes(faces):
+    return [(face.box, face.score) for face in faces]
 
 
 def test_every_detector_keeps_the_protocol(detector):
@@ -35,6 +51,35 @@ def test_every_detector_keeps_the_protocol(detector):
             assert face.box.x0 < face.box.x1
             assert face.box.y0 < face.box.y1
             assert face.landmarks is None or face.landmarks.shape == (5, 2)
+
+
+def test_in_steps_a_detector_finds_the_same(detector):
+    image = np.random.default_rng(1).integers(0, 256, (300, 1400, 3), np.uint8)
+    image[:, :, 0] |= 0xC0
+    found, pauses = taken(detector.steps(image, size_px=1400))
+    assert boxes(found) == boxes(detector.detect(image, size_px=1400))
+    assert (pauses > 0) is (detector.name != "haar"), "what is wider than a window pauses between windows"
+
+
+@pytest.mark.parametrize("size_px", [None, 256])
+def test_the_shipped_detector_finds_the_one_face_of_a_photo(size_px):
+    # The face of scikit-image's astronaut lies at about (170, 65) to (275, 205); her right eye is on the left.
+    (face,) = default_detector().detect(data.astronaut(), size_px=size_px)
+    assert (face.box.x0, face.box.y0, face.box.x1, face.box.y1) == pytest.approx((176, 70, 265, 185), abs=14)
+    right_eye, left_eye, nose, right_mouth, left_mouth = face.landmarks
+    assert right_eye[0] < nose[0] < left_eye[0]
+    assert right_mouth[0] < left_mouth[0]
+    assert max(right_eye[1], left_eye[1]) < nose[1] < min(right_mouth[1], left_mouth[1])
+
+
+def test_the_shipped_detector_finds_no_face_where_there_is_none():
+    for picture in (data.coffee(), data.brick(), data.rocket(), np.zeros((480, 640, 3), np.uint8)):
+        rgb = (
+            np.ascontiguousarray(np.broadcast_to(picture[..., None], (*picture.shape, 3)))
+            if picture.ndim == 2
+            else picture
+        )
+        assert default_detector().detect(rgb) == []
 
 
 def test_names_are_known():

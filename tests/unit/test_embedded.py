@@ -84,13 +84,13 @@ def random_crops(faces: int) -> NDArray[np.uint8]:
 async def test_scores_are_those_of_the_graph(worker: EmbeddedWorker):
     crops = random_crops(5)
     expected = ort.InferenceSession(tiny_graph(), providers=["CPUExecutionProvider"]).run(None, {"crops": crops})[0]
-    np.testing.assert_array_equal(await worker.infer(crops), expected)
+    np.testing.assert_array_equal(await worker.infer(crops, timeout_s=60), expected)
 
 
 async def test_a_face_scores_the_same_in_any_batch(worker: EmbeddedWorker):
     crops = random_crops(8)
-    together = await worker.infer(crops)
-    alone = np.concatenate([await worker.infer(crops[index : index + 1]) for index in range(8)])
+    together = await worker.infer(crops, timeout_s=60)
+    alone = np.concatenate([await worker.infer(crops[index : index + 1], timeout_s=60) for index in range(8)])
     np.testing.assert_allclose(together, alone, atol=1e-6)
     np.testing.assert_allclose(together.sum(axis=1), 1.0, atol=1e-5)
 
@@ -108,7 +108,7 @@ async def test_a_working_graph_passes_the_probe(worker: EmbeddedWorker):
 
 
 async def test_runs_side_by_side_have_no_more_threads_than_told(worker: EmbeddedWorker):
-    await asyncio.gather(*(worker.infer(random_crops(4)) for _ in range(8)))
+    await asyncio.gather(*(worker.infer(random_crops(4), timeout_s=60) for _ in range(8)))
     names = {thread.name for thread in threading.enumerate() if thread.name.startswith("onnx-")}
     assert names <= {"onnx-tiny_0", "onnx-tiny_1"}
     assert names
@@ -116,14 +116,14 @@ async def test_runs_side_by_side_have_no_more_threads_than_told(worker: Embedded
 
 async def test_a_batch_of_another_shape_is_a_failure_of_the_call_and_not_of_the_worker(worker: EmbeddedWorker):
     with pytest.raises(WorkerFailedError, match="failed on a batch of 2 faces"):
-        await worker.infer(np.zeros((2, 8, 8, 1), dtype=np.uint8))
+        await worker.infer(np.zeros((2, 8, 8, 1), dtype=np.uint8), timeout_s=60)
     await worker.probe()
 
 
 async def test_after_closing_every_call_fails_in_our_own_words(worker: EmbeddedWorker):
     await worker.close()
     with pytest.raises(WorkerFailedError):
-        await worker.infer(random_crops(1))
+        await worker.infer(random_crops(1), timeout_s=60)
     with pytest.raises(WorkerFailedError):
         await worker.probe()
 
@@ -188,7 +188,7 @@ async def test_a_loaded_model_says_what_its_archive_says_and_scores_through_its_
         list(crops), flow="a", priority=Priority.INTERACTIVE, deadline_s=clock() + 60, admitted=True
     )
     scores = np.stack([outcome.value for outcome in await asyncio.gather(*futures)])
-    np.testing.assert_allclose(scores, await model.worker.infer(crops), atol=1e-6)
+    np.testing.assert_allclose(scores, await model.worker.infer(crops, timeout_s=60), atol=1e-6)
     await model.close()
     with pytest.raises(WorkerFailedError):
         await model.worker.probe()

@@ -1,4 +1,4 @@
-"""Whether a newcomer can make it before its deadline: from the pace of a slot to the refusal at the door."""
+"""Whether a newcomer can make it before its deadline: from the latency of a slot to the refusal at the door."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,37 +8,14 @@ import pytest
 from ferserve.faces.errors import RequestError
 from ferserve.serving.admission import Admission, AdmissionConfig, Bound, Forecast
 from ferserve.serving.dispatch import Dispatcher, Drop, Outcome
-from ferserve.serving.errors import DeadlineError, OverloadedError
+from ferserve.serving.errors import DeadlineError, OverloadedError, WorkerFailedError
+from ferserve.serving.latency import LatencyModel
 from ferserve.serving.policy import FairQueue, Job
-from ferserve.serving.rate import MIN_RETRY_S, Pace
+from ferserve.serving.rate import MIN_RETRY_S
 from ferserve.serving.requests import Priority
 
 INTERACTIVE, BULK = Priority
 NEVER_S = 1e9
-
-
-def test_a_pace_is_the_time_a_job_occupies_a_slot():
-    pace = Pace()
-    assert pace.job_s(0, 0.0) == 0.0
-    pace.finished(8, 0.4)
-    pace.finished(2, 0.1)
-    assert pace.job_s(0, 0.0) == pytest.approx(0.05)
-
-
-def test_a_pace_forgets_old_times():
-    pace = Pace()
-    for run_s in [1.0] * 50 + [0.1] * 200:
-        pace.finished(1, run_s)
-    assert pace.job_s(0, 0.0) == pytest.approx(0.1, rel=0.01)
-
-
-def test_jobs_that_take_longer_than_those_before_are_noticed_while_they_run():
-    pace = Pace()
-    assert pace.job_s(2, 6.0) == pytest.approx(3.0), "the first two are not done yet and have taken 3 s each"
-    for _ in range(100):
-        pace.finished(1, 0.1)
-    assert pace.job_s(2, 0.1) == pytest.approx(0.1), "jobs that have just begun tell nothing"
-    assert pace.job_s(2, 20.0) > 0.8
 
 
 def queue_of(*waiting: tuple[str, Priority, int], quantum: int = 2) -> FairQueue:
@@ -74,7 +51,7 @@ class Quiet:
 
     def started(self, waits_s: Sequence[float]) -> None: ...
 
-    def finished(self, jobs: int, run_s: float) -> None: ...
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None: ...
 
     def dropped(self, cause: Drop, jobs: int) -> None: ...
 
@@ -90,11 +67,12 @@ class Shop:
             FairQueue(max_jobs=100, bulk_share=0.05, quantum=1),
             slots=2,
             batch_size=lambda _waiting, _idle: 1,
+            latency=LatencyModel(outliers=False),
             observer=Quiet(),
             clock=lambda: self.now_s,
         )
 
-    async def run(self, _: list[str]) -> list[str | Exception]:
+    async def run(self, _: list[str], _left_s: float) -> list[str | Exception]:
         self.runs.append(asyncio.get_running_loop().create_future())
         return await self.runs[-1]
 
@@ -133,6 +111,7 @@ async def test_a_newcomer_is_expected_after_those_who_run_and_wait():
         ([RequestError("no picture")], 0.5 * 3 / 2),
         ([DeadlineError("nobody waits")], 0.5 / 2 * 3 / 2),
         (["done", DeadlineError("nobody waits")], (0.95 * 0.5 + 0.5) / 0.95 * 3 / 2),
+        (["done", WorkerFailedError("no GPU")], 0.5 * 3 / 2),
     ],
 )
 async def test_what_fails_is_done_too_and_what_is_given_up_took_longer_than_that(

@@ -61,3 +61,33 @@ async def test_a_drain_gives_up_when_its_time_is_over(health):
     health.ready()
     with health.accept():
         assert not await health.drained(timeout_s=0)
+
+
+def test_without_a_worker_it_is_not_ready_and_with_one_it_is_again(health):
+    seen = []
+    health.subscribe(seen.append)
+    health.served(False)
+    health.ready()
+    with pytest.raises(NotReadyError, match="without a worker"), health.accept():
+        pass
+    health.served(True)
+    with health.accept():
+        health.served(False)
+        assert not health.is_ready
+    health.served(False)
+    health.served(True)
+    assert seen == [
+        HealthState.STARTING,
+        HealthState.UNSERVED,
+        HealthState.READY,
+        HealthState.UNSERVED,
+        HealthState.READY,
+    ]
+
+
+def test_a_worker_does_not_end_a_drain(health):
+    health.ready()
+    health.served(False)
+    health.drain()
+    health.served(True)
+    assert health.state is HealthState.DRAINING

@@ -9,7 +9,8 @@ from ferserve.serving.benchmarks.estimates import Estimate
 from ferserve.serving.benchmarks.fairness import Arm, FairnessConfig, FairnessReport
 from ferserve.serving.benchmarks.gateways import CpuShares
 from ferserve.serving.benchmarks.overload import Latency, Level, OverloadConfig, OverloadReport
-from ferserve.serving.commands.stress_report import as_plain, print_report
+from ferserve.serving.commands.figures import plain
+from ferserve.serving.commands.stress_report import print_report
 
 KNOWN, UNKNOWN = Estimate(value=12.25, low=11.0, high=13.5), Estimate(value=math.nan, low=math.nan, high=math.nan)
 MACHINE = {"cpu": "a [fast] one", "cores": 2}
@@ -67,8 +68,8 @@ def test_a_report_says_what_was_measured_and_on_what(report, words, capsys):
 
 
 def test_what_was_not_observed_is_null():
-    plain = json.loads(json.dumps(as_plain(OVERLOAD), allow_nan=False))
-    (level,) = plain["levels"]
+    told = json.loads(json.dumps(plain(OVERLOAD), allow_nan=False))
+    (level,) = told["levels"]
     assert level["refusals"]["p99_ms"] == {"value": None, "low": None, "high": None}
     assert level["faces_in_vain"] is None
     assert (level["untold"], level["goodput_per_s"]["value"]) == (7, 12.25)

@@ -9,6 +9,8 @@ from ferserve.serving.admission import Bound
 from ferserve.serving.dispatch import Drop
 from ferserve.serving.metrics import CONTENT_TYPE, Metrics
 from ferserve.serving.requests import ModelRef, Priority
+from ferserve.serving.workers.circuit import CircuitState
+from ferserve.serving.workers.replica import FailureCause
 
 
 @pytest.fixture
@@ -52,14 +54,37 @@ def test_a_batch_shows_its_size_its_waits_and_its_run(metrics: Metrics):
     batches = metrics.batches("mobilenet")
     batches.queued(3)
     batches.started([0.1, 0.3])
-    batches.finished(2, 0.5)
+    batches.finished(2, 0.5, 0.4)
+    batches.finished(2, 0.5, 0.0)
     batches.worker_failed(2)
     assert value(metrics.registry, "ferserve_queued_faces", model="mobilenet") == 3
     assert value(metrics.registry, "ferserve_batch_faces_sum", model="mobilenet") == 2
     assert value(metrics.registry, "ferserve_stage_duration_seconds_count", stage="queue") == 2
     assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="queue") == pytest.approx(0.4)
-    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="infer") == pytest.approx(0.5)
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="infer") == pytest.approx(1.0)
+    error = "ferserve_latency_model_error_ratio"
+    assert value(metrics.registry, f"{error}_count", model="mobilenet") == 1, "the second one was not foreseen"
+    assert value(metrics.registry, f"{error}_sum", model="mobilenet") == pytest.approx(0.25)
     assert value(metrics.registry, "ferserve_worker_failed_faces_total", model="mobilenet") == 2
+
+
+def test_a_worker_shows_whether_it_is_used_and_how_it_failed(metrics: Metrics):
+    workers = metrics.workers("mobilenet")
+    workers.circuit_changed("a:1", CircuitState.CLOSED)
+    labels = {"model": "mobilenet", "worker": "a:1"}
+    assert value(metrics.registry, "ferserve_worker_up", **labels) == 1
+    assert value(metrics.registry, "ferserve_worker_failures_total", cause="timeout", **labels) == 0
+    workers.worker_failed("a:1", FailureCause.TIMEOUT, "in words")
+    workers.circuit_changed("a:1", CircuitState.OPEN)
+    workers.batch_retried()
+    assert value(metrics.registry, "ferserve_worker_up", **labels) == 0
+    states = {
+        state.value: value(metrics.registry, "ferserve_worker_circuit", state=state.value, **labels)
+        for state in CircuitState
+    }
+    assert states == {"closed": 0, "open": 1, "half_open": 0}
+    assert value(metrics.registry, "ferserve_worker_failures_total", cause="timeout", **labels) == 1
+    assert value(metrics.registry, "ferserve_retried_batches_total", model="mobilenet") == 1
 
 
 def test_what_was_dropped_before_computation_is_told_apart_by_stage_and_cause(metrics: Metrics):
@@ -75,7 +100,7 @@ def test_preparation_shows_who_waits_and_for_how_long(metrics: Metrics):
     preparation = metrics.preparation()
     preparation.queued(5)
     preparation.started([0.2])
-    preparation.finished(1, 9.0)
+    preparation.finished(1, 9.0, 8.0)
     assert value(metrics.registry, "ferserve_waiting_images") == 5
     assert value(metrics.registry, "ferserve_stage_duration_seconds_sum", stage="turn") == pytest.approx(0.2)
 

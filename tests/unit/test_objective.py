@@ -12,7 +12,7 @@ from ferserve.training.data.errors import DataError
 from ferserve.training.losses.soft import soft_cross_entropy
 from ferserve.training.objective import FitLoss
 from ferserve.training.recipes.mobilenet import mobilenet
-from ferserve.training.teachers import Teacher, ensemble_scores
+from ferserve.training.teachers import RunTeacher, ensemble_scores
 
 PLAIN = replace(
     mobilenet().objective, vote_weight=0.0, vote_head_weight=0.0, teacher_weight=0.0, smoothing=0.0, center_weight=0.0
@@ -38,21 +38,25 @@ class Sure(nn.Module):
 
 
 def teacher(top, *, size_px=4, scaling=None):
-    return Teacher(net=Sure(top), size_px=size_px, scaling=scaling or identity_scaling(7), recipe_sha256="0" * 64)
+    return RunTeacher(net=Sure(top), size_px=size_px, scaling=scaling or identity_scaling(7), recipe_sha256="0" * 64)
+
+
+def fit_loss(settings, teachers=()):
+    return FitLoss(settings, teachers, num_features=1024)
 
 
 def test_alone_it_is_cross_entropy():
-    loss = FitLoss(PLAIN)(VIEWS, LOGITS, FEATURES, LABELS, VOTES)
+    loss = fit_loss(PLAIN)(VIEWS, LOGITS, FEATURES, LABELS, VOTES)
     assert loss.item() == pytest.approx(nn.functional.cross_entropy(LOGITS, LABELS).item(), rel=1e-6)
-    assert not list(FitLoss(PLAIN).parameters())
+    assert not list(fit_loss(PLAIN).parameters())
 
 
 def test_the_vote_head_learns_the_votes_and_leaves_the_classifier_its_labels():
-    loss = FitLoss(replace(PLAIN, vote_head_weight=0.5)).eval()
+    loss = fit_loss(replace(PLAIN, vote_head_weight=0.5)).eval()
     with torch.no_grad():
         for parameter in loss.parameters():
             parameter.zero_()
-    plain = FitLoss(PLAIN)(VIEWS, LOGITS, FEATURES, LABELS, VOTES)
+    plain = fit_loss(PLAIN)(VIEWS, LOGITS, FEATURES, LABELS, VOTES)
     value = loss(VIEWS, LOGITS, FEATURES, LABELS, VOTES)
     # A head of zeros says 1/7 for each class.
     assert value.item() == pytest.approx(plain.item() + 0.5 * math.log(7), rel=1e-5)
@@ -63,9 +67,9 @@ def test_the_vote_head_learns_the_votes_and_leaves_the_classifier_its_labels():
 
 
 def test_the_center_loss_is_weighted_and_its_centres_move():
-    loss = FitLoss(replace(PLAIN, center_weight=0.1, center_rate=0.5))
+    loss = fit_loss(replace(PLAIN, center_weight=0.1, center_rate=0.5))
     features = torch.full((2, 1024), 1.0)
-    plain = FitLoss(PLAIN)(VIEWS, LOGITS, features, LABELS, VOTES)
+    plain = fit_loss(PLAIN)(VIEWS, LOGITS, features, LABELS, VOTES)
     value = loss(VIEWS, LOGITS, features, LABELS, VOTES)
     assert value.item() == pytest.approx(plain.item() + 0.1 * 512, rel=1e-5)
     # Wen et al., eq. 4: one face of the class, so half the rate of the way.
@@ -74,7 +78,7 @@ def test_the_center_loss_is_weighted_and_its_centres_move():
 
 
 def test_teachers_take_their_share_of_the_target():
-    loss = FitLoss(replace(PLAIN, teacher_weight=0.25), [teacher(5), teacher(6)])
+    loss = fit_loss(replace(PLAIN, teacher_weight=0.25), [teacher(5), teacher(6)])
     targets = loss.targets(VIEWS, LABELS, VOTES)
     assert targets[0].tolist() == pytest.approx([0.75, 0, 0, 0, 0, 0.125, 0.125])
     assert targets[1].tolist() == pytest.approx([0, 0, 0, 0.75, 0, 0.125, 0.125])
@@ -98,4 +102,4 @@ def test_a_teacher_sees_the_view_at_its_own_side_and_speaks_through_its_scaling(
 )
 def test_teachers_must_fit_the_recipe(weight, teachers, message):
     with pytest.raises(DataError, match=message):
-        FitLoss(replace(PLAIN, teacher_weight=weight), teachers)
+        fit_loss(replace(PLAIN, teacher_weight=weight), teachers)

@@ -1,8 +1,8 @@
 """Archives: a `.mar` that TorchServe takes as it is, and that ferserve reads itself.
 
 Members: `MAR-INF/MANIFEST.json` (TorchServe's), `ferserve.json` (see `manifest`), `model.onnx`, `card.md`, where int8
-keeps what float32 answers `model.int8.onnx`, and for TorchServe `model.pt2` and a handler file. Serving reads the ONNX
-files alone; nothing in here is ever unpickled.
+keeps what float32 answers `model.int8.onnx`, and for TorchServe `model.pt2` and `ferserve_entry.py`. Serving reads the
+ONNX files alone; nothing in here is ever unpickled.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,14 @@ from ferserve.faces.manifest import ArchiveManifest
 ONNX: Final = "model.onnx"
 INT8: Final = "model.int8.onnx"
 PROGRAM: Final = "model.pt2"
+HANDLER: Final = "ferserve_entry.py"
 CARD: Final = "card.md"
 MANIFEST: Final = "ferserve.json"
 MAR_MANIFEST: Final = "MAR-INF/MANIFEST.json"
 MAX_UNPACKED_BYTES: Final = 512 * 2**20
 """More than this in all members together is no archive of ours; checked before anything is unpacked."""
+MAX_BATCH_FACES: Final = 1024
+"""Largest N that both graphs promise to take."""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The one time stamp in every archive, so that equal content gives equal bytes."""
 
@@ -143,6 +147,11 @@ def write_archive(path: Path, manifest: ArchiveManifest, members: Mapping[str, b
     return replace(written, path=path)
 
 
+def handler_source() -> bytes:
+    """The member `HANDLER`: lies among the handlers, and is read as the file that it is; nothing imports it here."""
+    return (files("ferserve.handlers") / "entry" / HANDLER).read_bytes()
+
+
 def _mar_manifest(manifest: ArchiveManifest) -> str:
     """What torch-model-archiver would write."""
     model = {"modelName": manifest.name, "modelVersion": manifest.version}
@@ -151,7 +160,9 @@ def _mar_manifest(manifest: ArchiveManifest) -> str:
     for name in manifest.members:
         if name.endswith(".py"):
             model["handler"] = name
-    return json.dumps({"runtime": "python", "model": model, "archiverVersion": "0.12.0"}, indent=2) + "\n"
+    # TorchServe warns of an archive without a date.
+    written = {"createdOn": "01/01/1980 00:00:00", "runtime": "python", "model": model, "archiverVersion": "0.12.0"}
+    return json.dumps(written, indent=2) + "\n"
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

@@ -9,11 +9,11 @@ from ferserve.faces.archive import INT8, Archive
 from ferserve.faces.cpu import Cpu
 from ferserve.faces.errors import ArchiveError
 
-Precision = Literal["fp32", "int8"]
-"""What a session computes in."""
-PrecisionChoice = Literal["auto", "fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
+"""What scores are computed in: fp16 on a GPU under TorchServe only, the others by an archive's ONNX graphs."""
+PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 """What may be asked for; `auto` leaves it to `resolve_precision`."""
-PRECISION_CHOICES: Final[tuple[PrecisionChoice, ...]] = ("auto", "fp32", "int8")
+PRECISION_CHOICES: Final[tuple[PrecisionChoice, ...]] = ("auto", "fp32", "fp16", "int8")
 
 
 def resolve_precision(choice: PrecisionChoice, archive: Archive, cpu: Cpu, *, on_cpu: bool = True) -> Precision:
@@ -24,8 +24,14 @@ def resolve_precision(choice: PrecisionChoice, archive: Archive, cpu: Cpu, *, on
     Args:
         on_cpu: whether the CPU computes; on an accelerator `auto` takes fp32.
     Raises:
-        ArchiveError: int8 was asked for, and the archive has none or the CPU is an x86 without VNNI.
+        ArchiveError: int8 was asked for, and the archive has none or the CPU is an x86 without VNNI; or fp16, in which
+            the graphs here do not compute.
     """
+    if choice == "fp16":
+        raise ArchiveError(
+            f"{archive.path}: precision fp16: expected workers on TorchServe with a GPU, which alone compute in it; "
+            "take fp32 or auto"
+        )
     if choice == "auto":
         return "int8" if archive.has_int8 and cpu.vnni and on_cpu else "fp32"
     if choice == "int8":

@@ -107,7 +107,7 @@ class ScoringSession:
                 f"expected uint8 crops of shape (N, {', '.join(map(str, self.crop_shape))}), "
                 f"got {batch.dtype} of shape {batch.shape}"
             )
-        (scores,) = self._session.run(None, {self._input: batch})
+        (scores,) = self._session.run(None, {self.input_name: batch})
         result: NDArray[np.float32] = scores
         return result
 
@@ -115,7 +115,7 @@ class ScoringSession:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ArchiveError(f"{self._member}: expected 1 input and 1 output, got {len(inputs)} and {len(outputs)}")
-        self._input = inputs[0].name
+        self.input_name, self.output_name = inputs[0].name, outputs[0].name
         if inputs[0].type != "tensor(uint8)" or tuple(inputs[0].shape[1:]) != self.crop_shape:
             raise ArchiveError(
                 f"{self._member}: expected tensor(uint8) input of shape (N, {', '.join(map(str, self.crop_shape))}), "

@@ -415,8 +415,8 @@ class ModelRef(_message.Message):
     preprocess_sha256: _builtins.str
     """SHA-256 of the rules that turn a picture into the model's input, 64 lower-case hex digits."""
     precision: _builtins.str
-    """What the scores were computed in: "fp32" or "int8". One archive may hold both, whose scores differ slightly. Empty
-    from a server of a version that had fp32 only.
+    """What the scores were computed in: "fp32", "int8", or "fp16" on a GPU. One archive allows all, whose scores differ
+    slightly. Empty from a server of a version that had fp32 only.
     """
     def __init__(
         self,

@@ -4,7 +4,7 @@
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from ferserve.serving.metrics import CONTENT_TYPE, Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.pages import Pages
 from ferserve.serving.probes import add_probes
+from ferserve.serving.worker_board import WorkerStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +95,21 @@ def _status(engine: Engine, health: Health, *, version: str, uptime_s: float) ->
             "expected_faces_per_image": engine.admission.expected_faces,
         },
         "detector": engine.detector,
-        "models": [_model(model) for model in engine.models.values()],
+        "models": [_model(model, engine.workers.workers(name)) for name, model in engine.models.items()],
     }
 
 
-def _model(model: LoadedModel) -> dict[str, Any]:
+def _model(model: LoadedModel, workers: Mapping[str, WorkerStatus]) -> dict[str, Any]:
     worker = model.worker.describe()
+    latency = model.batcher.latency
     return {
         **asdict(model.info),
         "queued_faces": model.batcher.queued_faces,
+        "latency": {  # of a batch of n faces: face_ms * n + batch_ms
+            "face_ms": latency.line.job_s * 1000,
+            "batch_ms": latency.line.fixed_s * 1000,
+            "error_ratio": latency.error_ratio,
+        },
         "worker": {"kind": worker.kind, "detail": worker.detail, "concurrency": model.worker.concurrency},
+        "workers": [{"name": name, **asdict(status)} for name, status in workers.items()],
     }

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+import numpy as np
+
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.types import Crop, ScoredFace
 from ferserve.serving.admission import Admission, Forecast
-from ferserve.serving.answers import Waits, crops_answer, occlusion_answer, photo_answer
+from ferserve.serving.answers import Waits, crops_answer, occlusion_answer, photo_answer, tensor_answer
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
@@ -29,6 +31,7 @@ from ferserve.serving.preparation import PreparationStage
 from ferserve.serving.preparer import Caller, Preparer, Steps
 from ferserve.serving.requests import (
     AnalyzeOptions,
+    CropScores,
     FaceClassification,
     FacesClassification,
     ImageAnalysis,
@@ -38,6 +41,7 @@ from ferserve.serving.requests import (
     Priority,
     RequestContext,
 )
+from ferserve.serving.workers.protocol import CropBatch
 
 ResultT = TypeVar("ResultT")
 MAX_DEADLINE_S: Final = 3600.0
@@ -227,6 +231,19 @@ class Analyzer:
         with self._calls.accept():
             return await self._occlusion(data, options, question, context)
 
+    async def score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
+        """Score crops that are as the model takes them; nothing is decoded, and one failure is the call's.
+
+        Args:
+            crops: uint8, shape (N, S, S, C), N at least 1.
+        Raises:
+            InvalidRequestError: no crop, more than one call may hold, or crops of another shape or type.
+            WorkerFailedError: a crop got no scores.
+            ModelNotFoundError, OverloadedError, DeadlineError, NotReadyError: as for `analyze`.
+        """
+        with self._calls.accept():
+            return await self._score(crops, options, context)
+
     async def probe(self) -> None:
         """Score one grey crop with each model for real.
 
@@ -288,7 +305,7 @@ class Analyzer:
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
-            outcomes = await self._scored(model, [face.crop for face in photo.faces], call)
+            outcomes = await _all_outcomes(self._submitted(model, [face.crop for face in photo.faces], call))
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
@@ -309,7 +326,7 @@ class Analyzer:
             prepared = await self._prepared(
                 partial(self._preparer.occlusion, data, options, question, model.spec), call
             )
-            outcomes = await self._scored(model, prepared.value.crops, call)
+            outcomes = await _all_outcomes(self._submitted(model, prepared.value.crops, call))
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         photo = prepared.value.photo
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
@@ -339,6 +356,27 @@ class Analyzer:
         self._observer.faces_scored(model.info.name, **_face_counts(scored))
         return answer
 
+    async def _score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
+        began_s = self._clock()
+        if not 1 <= len(crops) <= self._config.max_crops:
+            raise InvalidRequestError(f"crops: expected 1 to {self._config.max_crops}, got {len(crops)}")
+        model = self._find(options.model)
+        call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
+        with self._admission.admit_crops(
+            size_bytes=crops.nbytes,
+            priority=options.priority,
+            forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
+            faces=len(crops),
+        ):
+            outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
+        waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)
+        answer = tensor_answer(outcomes, model=model.info, waits=waits)
+        tops = answer.scores.max(axis=1)
+        uncertain = int(np.count_nonzero(tops < model.info.uncertain_below))
+        self._observer.faces_scored(model.info.name, faces=len(tops), uncertain=uncertain)
+        return answer
+
     def _forecast(self, model: LoadedModel, call: "_Call", *, faces: int) -> Forecast:
         """Both queues after each other; what a request takes where nobody waits does not count."""
         prepared_s = self._stage.expected_s(flow=call.flow, priority=call.priority)
@@ -347,14 +385,6 @@ class Analyzer:
 
     async def _prepared(self, work: Callable[[Caller], Steps[ResultT]], call: "_Call") -> Outcome[ResultT]:
         return await self._stage.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
-
-    async def _scored(self, model: LoadedModel, crops: Sequence[Crop], call: "_Call") -> list[FaceOutcome]:
-        """All of the faces or an error."""
-        futures = self._submitted(model, crops, call)
-        try:
-            return await asyncio.gather(*futures)
-        finally:
-            _cancel(futures)  # after one face's failure nobody waits for the others
 
     def _submitted(
         self, model: LoadedModel, crops: Sequence[Crop], call: "_Call"
@@ -378,9 +408,13 @@ class _Call:
     deadline_s: float
 
 
-def _cancel(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> None:
-    for future in futures:
-        future.cancel()
+async def _all_outcomes(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> list[FaceOutcome]:
+    """Every face's scores, or the first failure: after it nobody waits for the others."""
+    try:
+        return await asyncio.gather(*futures)
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _foreseen(results: Sequence[FaceOutcome | BaseException]) -> list[FaceOutcome | FerserveError]:

@@ -7,10 +7,12 @@ import numpy as np
 
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.occlusion import occlusion_map
+from ferserve.faces.photos import PreparedFace
 from ferserve.faces.types import ScoredFace, Scores
 from ferserve.serving.batcher import FaceOutcome
-from ferserve.serving.preparer import PreparedCrops, PreparedFace, PreparedOcclusion, PreparedPhoto
+from ferserve.serving.preparer import PreparedCrops, PreparedOcclusion, PreparedPhoto
 from ferserve.serving.requests import (
+    CropScores,
     FaceClassification,
     FacesClassification,
     ImageAnalysis,
@@ -83,6 +85,15 @@ def crops_answer(
     outcomes = [result for result in results if not isinstance(result, FerserveError)]
     timings = _timings(outcomes, waits, decode_s=prepared.decode_s, detect_s=0.0, preprocess_s=prepared.preprocess_s)
     return FacesClassification(items=tuple(items), model=model, timings=timings)
+
+
+def tensor_answer(outcomes: Sequence[FaceOutcome], *, model: ModelInfo, waits: Waits) -> CropScores:
+    """The answer for crops that came as one tensor; at least one."""
+    return CropScores(
+        scores=np.stack([outcome.value for outcome in outcomes]),
+        model=model,
+        timings=_timings(outcomes, waits, decode_s=0.0, detect_s=0.0, preprocess_s=0.0),
+    )
 
 
 def _scored(face: PreparedFace, outcome: FaceOutcome, model: ModelInfo) -> ScoredFace:

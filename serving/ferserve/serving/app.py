@@ -86,6 +86,7 @@ class Gateway:
 
     def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics) -> None:
         self._health = Health()
+        engine.workers.subscribe(self._health.served)
         package = version("ferserve")
         bodies = BodyBudget(config.bodies.max_held_bytes)
         rest = create_rest_app(
@@ -107,7 +108,7 @@ class Gateway:
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics, bodies)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics, bodies, package)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
@@ -154,7 +155,7 @@ class Gateway:
         logger.info("stopped")
 
     def _bind_grpc(
-        self, config: ServeConfig, engine: Engine, metrics: Metrics, bodies: BodyBudget
+        self, config: ServeConfig, engine: Engine, metrics: Metrics, bodies: BodyBudget, package: str
     ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
         try:
@@ -166,6 +167,7 @@ class Gateway:
                 live_frames=config.stream.live_frames,
                 bodies=bodies,
                 observer=metrics,
+                version=package,
             )
         except RuntimeError:  # gRPC says no more than that it failed
             place = f"{config.grpc.host} port {config.grpc.port}"

@@ -16,6 +16,7 @@ from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.types import Crop, Scores
 from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
 from ferserve.serving.errors import WorkerFailedError
+from ferserve.serving.latency import LatencyModel
 from ferserve.serving.policy import BatchPolicyConfig, FairQueue
 from ferserve.serving.requests import Priority
 from ferserve.serving.workers.protocol import Worker, check_shape
@@ -49,12 +50,14 @@ class Batcher:
         self._worker = worker
         self._observer = observer
         self._crop_shape = worker.describe().crop_shape
+        self._latency = LatencyModel()
         queue = FairQueue(max_jobs=config.max_queued_faces, bulk_share=config.bulk_share, quantum=config.quantum_faces)
         self._dispatcher: Dispatcher[Crop, Scores] = Dispatcher(
             self._infer,
             queue,
             slots=worker.concurrency,
             batch_size=config.batch_size,
+            latency=self._latency,
             observer=observer,
             clock=clock,
         )
@@ -63,6 +66,11 @@ class Batcher:
     def queued_faces(self) -> int:
         """Faces that no batch has taken yet."""
         return self._dispatcher.waiting
+
+    @property
+    def latency(self) -> LatencyModel:
+        """What is known of the worker's latency; to be read only."""
+        return self._latency
 
     def submit(
         self, crops: Sequence[Crop], *, flow: str, priority: Priority, deadline_s: float, admitted: bool = False
@@ -101,9 +109,9 @@ class Batcher:
         """Stop at once; whatever is not done gets NotReadyError."""
         await self._dispatcher.close()
 
-    async def _infer(self, crops: list[Crop]) -> list[Scores | Exception]:
+    async def _infer(self, crops: list[Crop], left_s: float) -> list[Scores | Exception]:
         try:
-            scores = await self._worker.infer(np.stack(crops))
+            scores = await self._worker.infer(np.stack(crops), timeout_s=left_s)
             check_shape(scores, len(crops))
         except Exception as error:
             self._observer.worker_failed(len(crops))

@@ -24,9 +24,10 @@ from functools import partial
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
-from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError
+from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError, WorkerFailedError
+from ferserve.serving.latency import LatencyModel
 from ferserve.serving.policy import FairQueue, Job
-from ferserve.serving.rate import Pace, ServiceRate
+from ferserve.serving.rate import ServiceRate
 from ferserve.serving.requests import Priority
 
 PayloadT = TypeVar("PayloadT")
@@ -49,8 +50,8 @@ class DispatchObserver(Protocol):
     def started(self, waits_s: Sequence[float]) -> None:
         """A batch begins; for each of its jobs how long it waited."""
 
-    def finished(self, jobs: int, run_s: float) -> None:
-        """A batch of so many jobs ended, well or not, after `run_s`."""
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None:
+        """A batch of so many jobs ended, well or not, after `run_s`; expected were `expected_s`, 0 where unknown."""
 
     def dropped(self, cause: Drop, jobs: int) -> None:
         """So many jobs left the queue before any computation."""
@@ -90,21 +91,25 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     """Runs jobs in the queue's order on a fixed number of slots; a free slot takes what waits at once.
 
     Args:
-        run: computes one batch; returns one result or exception a payload, in order. What it raises goes to every job
-            of the batch. Cancelled once nobody waits for the batch any more.
+        run: computes one batch; gets the payloads and the seconds until the last of their deadlines; returns one result
+            or exception a payload, in order. What it raises goes to every job of the batch. Cancelled once nobody waits
+            for the batch any more.
         queue: empty, and nobody else's.
         slots: how many batches run side by side.
-        batch_size: of jobs waiting and idle slots; the most jobs in the next batch.
+        batch_size: of jobs waiting and idle slots; the most jobs in the next batch, which has fewer where it would else
+            be too late for one of them.
+        latency: of `run`; nobody else's. It learns from every batch, sizes the next ones, and foresees the queue.
         clock: seconds, rising, at the rate of the event loop's.
     """
 
     def __init__(
         self,
-        run: Callable[[list[PayloadT]], Awaitable[Sequence[ResultT | Exception]]],
+        run: Callable[[list[PayloadT], float], Awaitable[Sequence[ResultT | Exception]]],
         queue: FairQueue,
         *,
         slots: int,
         batch_size: Callable[[int, int], int],
+        latency: LatencyModel,
         observer: DispatchObserver,
         clock: Callable[[], float],
     ) -> None:
@@ -115,7 +120,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         self._observer = observer
         self._clock = clock
         self._rate = ServiceRate()
-        self._pace = Pace()
+        self._latency = latency
         self._ids = count()
         self._entries: dict[int, _Entry[PayloadT, ResultT]] = {}
         self._work = asyncio.Event()
@@ -176,10 +181,12 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         """
         if len(self._running) < self._slots:
             return 0.0
-        running = sum(count for _, count in self._running.values())
-        running_s = len(self._running) * self._clock() - sum(began_s for began_s, _ in self._running.values())
-        before = running + self._queue.ahead(jobs, flow=flow, priority=priority)
-        return self._pace.job_s(running, running_s) * (before + jobs) / self._slots
+        now_s = self._clock()
+        running = [(count, now_s - began_s) for began_s, count in self._running.values()]
+        waiting = self._queue.ahead(jobs, flow=flow, priority=priority) + jobs
+        batches = len(running) + -(-waiting // self._batch_size(waiting, 1))
+        in_turn_s = self._latency.queue_s(sum(count for count, _ in running) + waiting, batches, running)
+        return in_turn_s / self._slots
 
     async def drain(self, timeout_s: float) -> bool:
         """Take nothing more in and finish what was; what is not done in time fails with NotReadyError.
@@ -219,7 +226,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     def _take(self) -> list[_Entry[PayloadT, ResultT]]:
         """The next batch of jobs that somebody still waits for; may be empty."""
         size = self._batch_size(len(self._queue), self._slots - len(self._running))
-        batch = self._queue.take(self._clock(), size)
+        batch = self._queue.take(self._clock(), size, partial(self._latency.most_jobs, most=size))
         if not len(self._queue):
             self._work.clear()
         self._observer.queued(len(self._queue))
@@ -243,11 +250,17 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             finished_s = self._clock()
             del self._running[entries[0].job.job_id]
             self._rate.finished(len(entries), finished_s)
-            given_up = isinstance(results[0], DeadlineError)
-            self._pace.finished(0 if given_up else len(entries), finished_s - started_s)
-            self._observer.finished(len(entries), finished_s - started_s)
+            self._observer.finished(len(entries), finished_s - started_s, self._latency.expected_s(len(entries)))
+            self._learn(results[0], len(entries), finished_s - started_s)
             for entry, result in zip(entries, results, strict=True):
                 _resolve(entry, result, started_s, finished_s)
+
+    def _learn(self, result: ResultT | Exception, jobs: int, run_s: float) -> None:
+        """Let the latency of a batch count, unless the worker failed: how fast it fails says nothing of its speed."""
+        if isinstance(result, DeadlineError):
+            self._latency.given_up(jobs, run_s)
+        elif not isinstance(result, WorkerFailedError | NotReadyError):
+            self._latency.finished(jobs, run_s)
 
     async def _run_while_wanted(
         self, entries: list[_Entry[PayloadT, ResultT]], started_s: float
@@ -256,7 +269,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         left_s = max(entry.job.deadline_s for entry in entries) - started_s
         try:
             async with asyncio.timeout(left_s) as scope:
-                results = await self._run([entry.payload for entry in entries])
+                results = await self._run([entry.payload for entry in entries], left_s)
         except TimeoutError:
             if scope.expired():
                 raise _too_late() from None

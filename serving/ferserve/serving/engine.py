@@ -27,7 +27,10 @@ from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
-from ferserve.serving.workers.embedded import EmbeddedConfig, EmbeddedWorker
+from ferserve.serving.worker_board import ModelWorkers, WorkerBoard
+from ferserve.serving.workers.config import WorkersConfig
+from ferserve.serving.workers.embedded import EmbeddedConfig
+from ferserve.serving.workers.starting import start_pool
 
 CLOCK: Final = time.monotonic
 """For deadlines and timings. `loop.time()` counts from the same zero, but uvloop's counts whole milliseconds."""
@@ -78,6 +81,7 @@ class EngineConfig:
     analyzer: AnalyzerConfig = field(default_factory=AnalyzerConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     batching: BatchPolicyConfig = field(default_factory=BatchPolicyConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
     embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
 
 
@@ -88,6 +92,7 @@ class Engine:
     analyzer: Analyzer
     models: Mapping[str, LoadedModel]
     admission: Admission
+    workers: WorkerBoard
     detector: str
 
 
@@ -109,12 +114,13 @@ def open_archives(config: ModelsConfig) -> list[Archive]:
 
 @asynccontextmanager
 async def running_engine(config: EngineConfig, archives: Sequence[Archive], metrics: Metrics) -> AsyncIterator[Engine]:
-    """Run checked archives until the block ends; each worker has scored for real before it begins.
+    """Run checked archives until the block ends; embedded workers have scored for real before it begins.
 
     Args:
         archives: the first one is the default.
     Raises:
         ArchiveError, WorkerFailedError: an archive's graph does not run, or not in the precision asked for.
+        ConfigError: the settings ask for workers that are not installed.
     """
     detector = load_detector(config.models.detector)
     async with AsyncExitStack() as stack:
@@ -123,12 +129,21 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         await asyncio.to_thread(_warm_up, detector, threads, count)
         models: dict[str, LoadedModel] = {}
+        board = WorkerBoard(metrics.workers)
         for archive in archives:
-            name = archive.manifest.name
-            worker = await EmbeddedWorker.start(archive, config.embedded, precision=config.models.precision)
+            name, workers = archive.manifest.name, ModelWorkers()
+            pool = await start_pool(
+                archive,
+                config.workers,
+                config.embedded,
+                precision=config.models.precision,
+                observer=workers,
+                clock=CLOCK,
+            )
+            board.show(name, workers)
             models[name] = LoadedModel.serve(
                 archive,
-                worker,
+                pool,
                 is_default=not models,
                 policy=config.batching,
                 observer=metrics.batches(name),
@@ -150,7 +165,7 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
             executor=threads,
         )
         stack.push_async_callback(analyzer.close)
-        yield Engine(analyzer=analyzer, models=models, admission=admission, detector=detector.name)
+        yield Engine(analyzer=analyzer, models=models, admission=admission, workers=board, detector=detector.name)
 
 
 def _warm_up(detector: Detector, threads: ThreadPoolExecutor, count: int) -> None:

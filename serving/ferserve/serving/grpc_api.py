@@ -1,25 +1,16 @@
-"""gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else.
-
-Every answer's trailing metadata repeats the call's `x-request-id`.
-"""
+"""gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else."""
 
 import asyncio
-import logging
-import re
-import time
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status
 
-from ferserve.faces.errors import FerserveError, Reason
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import (
@@ -30,25 +21,22 @@ from ferserve.serving.convert import (
     options_from_pb,
     stream_reply_to_pb,
 )
-from ferserve.serving.grpc_requests import IncomingRequests
+from ferserve.serving.grpc_calls import GrpcCalls, log_internal
+from ferserve.serving.grpc_requests import Context, IncomingRequests
 from ferserve.serving.grpc_stream import IncomingFrames
 from ferserve.serving.health import Health, HealthState
-from ferserve.serving.observing import RequestObserver
-from ferserve.serving.requests import RequestContext
-from ferserve.serving.status import public_error, rich_status
+from ferserve.serving.observing import RequestObserver, StreamObserver
+from ferserve.serving.oip import InferenceProtocol
+from ferserve.serving.oip_api import OIP_SERVICE_NAME, add_inference_service
 from ferserve.serving.streams import FrameReply, FrameStream, StreamMode
 from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
 SERVICE_NAME: Final = service_pb.DESCRIPTOR.services_by_name["ExpressionService"].full_name
-REQUEST_ID_KEY: Final = "x-request-id"
+SERVICES: Final = (SERVICE_NAME, OIP_SERVICE_NAME)
 MAX_PORT: Final = 65535
 MESSAGE_HEADROOM_BYTES: Final = 64 * 1024
 """What a message holds beside its one picture, generously."""
-_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
-logger = logging.getLogger(__name__)
-
-_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,42 +102,44 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self,
         analyzer: Analyzer,
         health: Health,
+        calls: GrpcCalls,
         *,
         places: Mapping[StreamMode, int],
         bodies: BodyBudget,
-        observer: RequestObserver,
+        observer: StreamObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
+        self._calls = calls
         self._bodies = bodies
-        self._observer = observer
         self._places = places
+        self._observer = observer
 
     async def Analyze(  # noqa: N802 - the service's own name
-        self, request: service_pb.AnalyzeRequest, context: _Context
+        self, request: service_pb.AnalyzeRequest, context: Context
     ) -> service_pb.AnalyzeResponse:
         """Analyse one picture."""
-        async with self._answering(context, "Analyze", request.ByteSize()) as call:
+        async with self._calls.answering(context, "Analyze", request.ByteSize()) as call:
             image, options = request.image, options_from_pb(request.options)
             del request  # it holds the picture once more
             analysis = await self._analyzer.analyze(image, options, call)
             return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
     async def BatchAnalyze(  # noqa: N802 - the service's own name
-        self, request: service_pb.BatchAnalyzeRequest, context: _Context
+        self, request: service_pb.BatchAnalyzeRequest, context: Context
     ) -> service_pb.BatchAnalyzeResponse:
         """Analyse many pictures; each has its own outcome."""
-        async with self._answering(context, "BatchAnalyze", request.ByteSize()) as call:
+        async with self._calls.answering(context, "BatchAnalyze", request.ByteSize()) as call:
             images, options = list(request.images), options_from_pb(request.options)
             del request  # it holds the pictures once more
             outcomes = await self._analyzer.analyze_many(images, options, call)
-            _log_internal(outcomes, call)
+            log_internal(outcomes, call)
             return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
     # The stub asks for an async generator; grpc.aio also takes a coroutine that writes to the context. Only that is
     # sure to be cancelled when the caller leaves: a generator may stay suspended in its `yield`, its frames running.
     async def StreamAnalyze(  # type: ignore[override]  # noqa: N802 - the service's own name
-        self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: _Context
+        self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: Context
     ) -> None:
         """Analyse frames as they come."""
 
@@ -158,7 +148,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             with suppress(grpc.aio.BaseError):
                 await context.write(stream_reply_to_pb(answered))
 
-        async with self._reporting(context, "StreamAnalyze") as call:
+        async with self._calls.reporting(context, "StreamAnalyze") as call:
             with self._health.accept():
                 frames = IncomingFrames(aiter(request_iterator))
             options = await frames.options()
@@ -171,65 +161,34 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
                 bodies=self._bodies,
                 observer=self._observer,
                 reply=reply,
-                log=lambda error: _log_internal([error], call),
+                log=lambda error: log_internal([error], call),
             )
             await stream.run(aiter(frames))
 
     async def ClassifyFaces(  # noqa: N802 - the service's own name
-        self, request: service_pb.ClassifyFacesRequest, context: _Context
+        self, request: service_pb.ClassifyFacesRequest, context: Context
     ) -> service_pb.ClassifyFacesResponse:
         """Score crops that the caller cut out."""
-        async with self._answering(context, "ClassifyFaces", request.ByteSize()) as call:
+        async with self._calls.answering(context, "ClassifyFaces", request.ByteSize()) as call:
             faces, options = list(request.faces), options_from_pb(request.options)
             del request  # it holds the pictures once more
             classification = await self._analyzer.classify(faces, options, call)
-            _log_internal(classification.items, call)
+            log_internal(classification.items, call)
             return classification_to_pb(classification)
 
     async def ListModels(  # noqa: N802 - the service's own name
-        self, request: service_pb.ListModelsRequest, context: _Context
+        self, request: service_pb.ListModelsRequest, context: Context
     ) -> service_pb.ListModelsResponse:
         """List the loaded models."""
-        async with self._answering(context, "ListModels", request.ByteSize()):
+        async with self._calls.answering(context, "ListModels", request.ByteSize()):
             return service_pb.ListModelsResponse(models=[model_to_pb(model) for model in self._analyzer.models()])
 
     async def GetModel(  # noqa: N802 - the service's own name
-        self, request: service_pb.GetModelRequest, context: _Context
+        self, request: service_pb.GetModelRequest, context: Context
     ) -> service_pb.GetModelResponse:
         """Describe one loaded model."""
-        async with self._answering(context, "GetModel", request.ByteSize()):
+        async with self._calls.answering(context, "GetModel", request.ByteSize()):
             return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
-
-    async def refuse(self, rpc: str, context: _Context, error: FerserveError) -> None:
-        """End a call whose request did not come, or is none."""
-        async with self._reporting(context, rpc):
-            raise error
-
-    @asynccontextmanager
-    async def _answering(self, context: _Context, rpc: str, size_bytes: int) -> AsyncIterator[RequestContext]:
-        """Hold a call and its bytes while the block computes its answer; errors become the call's status."""
-        async with self._reporting(context, rpc) as call:
-            with self._health.accept(), self._bodies.hold(size_bytes):
-                yield call
-
-    @asynccontextmanager
-    async def _reporting(self, context: _Context, rpc: str) -> AsyncIterator[RequestContext]:
-        """Name the call, turn what the block raises into its status, report it. Cancellation passes through."""
-        call = _request_context(context)
-        context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-        began_s = time.perf_counter()
-        reason: Reason | None = Reason.CANCELLED  # stands if the caller leaves, which no `except` here sees
-        try:
-            yield call
-            reason = None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and nothing more
-            reason = public_error(error).reason
-            _log_internal([error], call)
-            status = rpc_status.to_status(rich_status(error))
-            trailing = (*status.trailing_metadata, (REQUEST_ID_KEY, call.request_id))
-            await context.abort(status.code, status.details, trailing)
-        finally:
-            self._observer.request_done(rpc, reason, time.perf_counter() - began_s)
 
 
 def build_grpc_server(
@@ -241,6 +200,7 @@ def build_grpc_server(
     live_frames: int,
     bodies: BodyBudget,
     observer: RequestObserver,
+    version: str,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -255,6 +215,7 @@ def build_grpc_server(
         live_frames: of one live stream that are analysed side by side.
         bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
+        version: of the package, for those who ask the server's.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -267,20 +228,23 @@ def build_grpc_server(
             f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
             f"got {config.max_message_bytes}"
         )
+    calls = GrpcCalls(health, bodies, observer)
     servicer = ExpressionServicer(
         analyzer,
         health,
+        calls,
         places={StreamMode.RECORDED: config.max_stream_frames_in_flight, StreamMode.LIVE: live_frames},
         bodies=bodies,
         observer=observer,
     )
     incoming = IncomingRequests(
-        SERVICE_NAME, servicer.refuse, max_arriving=config.max_arriving_calls, timeout_s=config.message_timeout_s
+        SERVICES, calls.refuse, max_arriving=config.max_arriving_calls, timeout_s=config.message_timeout_s
     )
     server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
+    add_inference_service(InferenceProtocol(analyzer, health, version=version), calls, server)
     health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
-    reflection.enable_server_reflection((SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server, server.add_insecure_port(f"{config.host}:{config.port}")
 
 
@@ -292,27 +256,10 @@ def _mirror(health: Health) -> health_pb2_grpc.HealthServicer:
     def publish(state: HealthState) -> None:
         serving = health_pb2.HealthCheckResponse.SERVING
         status = serving if state is HealthState.READY else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE_NAME):
+        for name in ("", *SERVICES):
             task = asyncio.get_running_loop().create_task(servicer.set(name, status))
             running.add(task)
             task.add_done_callback(running.discard)
 
     health.subscribe(publish)
     return servicer
-
-
-def _request_context(context: _Context) -> RequestContext:
-    """The caller's own id if it is a usable one, else a new one, and the call's deadline on the loop's clock."""
-    metadata = dict(context.invocation_metadata() or ())
-    came = metadata.get(REQUEST_ID_KEY, "")
-    request_id = came if isinstance(came, str) and _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
-    remaining_s = cast("float | None", context.time_remaining())  # the stubs leave out the None of no deadline
-    deadline_s = None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
-    return RequestContext(request_id=request_id, deadline_s=deadline_s)
-
-
-def _log_internal(outcomes: Iterable[object], call: RequestContext) -> None:
-    """Log what the caller is told nothing of, with the id that it is told."""
-    for outcome in outcomes:
-        if isinstance(outcome, Exception) and public_error(outcome).reason is Reason.INTERNAL:
-            logger.error("call failed", exc_info=outcome, extra={"request_id": call.request_id})

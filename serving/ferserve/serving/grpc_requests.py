@@ -10,7 +10,7 @@ message is nobody knows before it is there: while it arrives, a call may hold as
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, Final, TypeAlias, cast
 
 import grpc
@@ -27,20 +27,20 @@ Refuse = Callable[[str, Context, FerserveError], Awaitable[None]]
 
 
 class IncomingRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # the same
-    """Reads requests for the handlers of one service.
+    """Reads requests for the handlers of some services.
 
     A unary call without a message ends here; the handler of a stream gets an `InvalidRequestError` among its messages
     and has to raise it.
 
     Args:
-        service: full name of the service; the methods of others are left alone.
+        services: full names; the methods of other services are left alone.
         refuse: ends a call; gets the method's name, the call's context and the error.
         max_arriving: most unary calls whose message is still on its way.
         timeout_s: longest that such a message may take.
     """
 
-    def __init__(self, service: str, refuse: Refuse, *, max_arriving: int, timeout_s: float) -> None:
-        self._prefix = f"/{service}/"
+    def __init__(self, services: Collection[str], refuse: Refuse, *, max_arriving: int, timeout_s: float) -> None:
+        self._services = frozenset(services)
         self._refuse = refuse
         self._max_arriving = max_arriving
         self._timeout_s = timeout_s
@@ -59,9 +59,10 @@ class IncomingRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
             return wrapped
         handler = await continuation(handler_call_details)
         exists = cast("Handler | None", handler) is not None  # the stubs leave out the None
-        if not exists or not method.startswith(self._prefix):
+        service, _, rpc = method.removeprefix("/").rpartition("/")
+        if not exists or service not in self._services:
             return handler
-        self._wrapped[method] = self._wrap(method.removeprefix(self._prefix), handler)
+        self._wrapped[method] = self._wrap(rpc, handler)
         return self._wrapped[method]
 
     def _wrap(self, rpc: str, handler: Any) -> Handler:

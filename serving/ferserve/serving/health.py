@@ -1,6 +1,7 @@
 """Whether the gateway takes requests: one answer for gRPC health, `/readyz`, and the draining of a shutdown.
 
-STARTING ── ready() ──> READY ── drain() ──> DRAINING; there is no way back.
+STARTING ── ready() ──> READY ── drain() ──> DRAINING; there is no way back. READY is replaced by
+UNSERVED while no worker works; `served()` says so.
 
 An adapter wraps each request in `accept()`, so that what was accepted is counted until its answer is out and a drain
 can wait for exactly that. All calls belong to the event loop's thread.
@@ -23,6 +24,7 @@ class HealthState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    UNSERVED = "without a worker"
     DRAINING = "draining"
 
 
@@ -31,6 +33,7 @@ class Health:
 
     def __init__(self) -> None:
         self._state = HealthState.STARTING
+        self._served = True
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,7 +62,14 @@ class Health:
     def ready(self) -> None:
         """Take requests from now on; only a starting gateway can become ready."""
         if self._state is HealthState.STARTING:
-            self._change(HealthState.READY)
+            self._change(HealthState.READY if self._served else HealthState.UNSERVED)
+
+    def served(self, any_works: bool) -> None:  # noqa: FBT001 -- the one thing that it says
+        """Whether some worker works; taken to be so until told otherwise."""
+        self._served = any_works
+        state = HealthState.READY if any_works else HealthState.UNSERVED
+        if self._state in {HealthState.READY, HealthState.UNSERVED} and self._state is not state:
+            self._change(state)
 
     def drain(self) -> None:
         """Refuse new requests from now on; those accepted go on."""
@@ -71,7 +81,7 @@ class Health:
         """Hold one request as accepted until its answer is out.
 
         Raises:
-            NotReadyError: the gateway is starting or draining.
+            NotReadyError: the gateway is starting, draining or without a worker.
         """
         if not self.is_ready:
             raise NotReadyError(f"the gateway takes no new requests: it is {self._state}", retry_after_s=RETRY_AFTER_S)

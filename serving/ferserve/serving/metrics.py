@@ -15,12 +15,15 @@ from ferserve.faces.errors import Reason
 from ferserve.serving.admission import Bound
 from ferserve.serving.dispatch import Drop
 from ferserve.serving.requests import ModelRef, Priority
+from ferserve.serving.workers.circuit import CircuitState
+from ferserve.serving.workers.replica import FailureCause
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OK: Final = "OK"
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCH_FACES: Final = (1, 2, 4, 6, 8, 12, 16, 32, 64, 128)
+_ERROR_RATIOS: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _IMAGE_FACES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -37,6 +40,7 @@ class Metrics:
         self._streams = _Streams(self.registry)
         self._faces = _Faces(self.registry)
         self._load = _Load(self.registry)
+        self._workers = _Workers(self.registry)
         self._info = _Info(self.registry)
 
     def exposition(self) -> bytes:
@@ -83,6 +87,10 @@ class Metrics:
         """The observer of one archive's batcher."""
         return BatchMetrics(self._load, self._requests, model)
 
+    def workers(self, model: str) -> "WorkerMetrics":
+        """The observer of one archive's workers."""
+        return WorkerMetrics(self._workers, model)
+
     def preparation(self) -> "PreparationMetrics":
         """The observer of the stage that turns photos into crops."""
         return PreparationMetrics(self._load, self._requests)
@@ -124,6 +132,7 @@ class BatchMetrics:
         self._batch_faces = load.batch_faces.labels(model)
         self._failed = load.worker_failed.labels(model)
         self._dropped = {drop: load.dropped.labels("infer", drop.value) for drop in Drop}
+        self._error_ratio = load.latency_error.labels(model)
         self._queue_s = requests.stage.labels("queue")
         self._infer_s = requests.stage.labels("infer")
 
@@ -137,10 +146,12 @@ class BatchMetrics:
         for wait_s in waits_s:
             self._queue_s.observe(wait_s)
 
-    def finished(self, jobs: int, run_s: float) -> None:
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None:
         """A batch ended; its faces were counted as it began."""
         del jobs
         self._infer_s.observe(run_s)
+        if expected_s > 0:
+            self._error_ratio.observe(abs(run_s - expected_s) / expected_s)
 
     def dropped(self, cause: Drop, jobs: int) -> None:
         """Faces left before any computation."""
@@ -149,6 +160,32 @@ class BatchMetrics:
     def worker_failed(self, faces: int) -> None:
         """Faces got no scores because of the worker."""
         self._failed.inc(faces)
+
+
+class WorkerMetrics:
+    """The `WorkerObserver` of one archive's workers."""
+
+    def __init__(self, workers: "_Workers", model: str) -> None:
+        self._workers = workers
+        self._model = model
+        self._retried = workers.retried.labels(model)
+
+    def circuit_changed(self, worker: str, state: CircuitState) -> None:
+        """A worker's circuit has this state from now on."""
+        self._workers.up.labels(self._model, worker).set(state is CircuitState.CLOSED)
+        for each in CircuitState:
+            self._workers.circuit.labels(self._model, worker, each.value).set(each is state)
+        for cause in FailureCause:
+            self._workers.failures.labels(self._model, worker, cause.value)  # shown as 0 before the first
+
+    def worker_failed(self, worker: str, cause: FailureCause, message: str) -> None:
+        """A worker failed once; the words are for the log and for `/status`."""
+        del message
+        self._workers.failures.labels(self._model, worker, cause.value).inc()
+
+    def batch_retried(self) -> None:
+        """A batch is tried on a second worker."""
+        self._retried.inc()
 
 
 class PreparationMetrics:
@@ -168,7 +205,7 @@ class PreparationMetrics:
         for wait_s in waits_s:
             self._turn_s.observe(wait_s)
 
-    def finished(self, jobs: int, run_s: float) -> None:
+    def finished(self, jobs: int, run_s: float, expected_s: float) -> None:
         """A photo is done; what took how long is observed by stage."""
 
     def dropped(self, cause: Drop, jobs: int) -> None:
@@ -236,6 +273,13 @@ class _Load:
         self.batch_faces = Histogram(
             "ferserve_batch_faces", "Faces in one batch.", ["model"], buckets=_BATCH_FACES, registry=registry
         )
+        self.latency_error = Histogram(
+            "ferserve_latency_model_error_ratio",
+            "How far off the expected latency of a batch was, as a part of it.",
+            ["model"],
+            buckets=_ERROR_RATIOS,
+            registry=registry,
+        )
         self.refused = Counter(
             "ferserve_refused",
             "Requests refused before any computation, by what ran out.",
@@ -250,6 +294,27 @@ class _Load:
         )
         self.worker_failed = Counter(
             "ferserve_worker_failed_faces", "Faces without scores because of the worker.", ["model"], registry=registry
+        )
+
+
+class _Workers:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        worker = ["model", "worker"]
+        self.up = Gauge("ferserve_worker_up", "Whether a worker is given batches.", worker, registry=registry)
+        self.circuit = Gauge(
+            "ferserve_worker_circuit",
+            "1 for the state that a worker's circuit has: closed, open, half_open; 0 for the others.",
+            [*worker, "state"],
+            registry=registry,
+        )
+        self.failures = Counter(
+            "ferserve_worker_failures",
+            "Failed batches and probes, by cause: error, timeout, late (the batch's own deadline), answer, probe.",
+            [*worker, "cause"],
+            registry=registry,
+        )
+        self.retried = Counter(
+            "ferserve_retried_batches", "Batches that were tried on a second worker.", ["model"], registry=registry
         )
 
 

@@ -7,6 +7,8 @@ The unit is one job: a face for `batcher`, a photo for the analyzer's preparatio
    so a photo of 200 faces delays a selfie by at most two of its turns, however many faces it has left;
 3. within a round by deadline, the flow whose next job is due earliest first.
 
+A batch ends before the job with which it would take too long for one of its deadlines.
+
 Deficit round-robin (Shreedhar and Varghese 1995) with jobs of cost one needs no running deficit beyond what is left of
 the current turn. Flows that arrive, and flows that used up their turn, join the *next* round; without that rule a
 steady stream of new requests with near deadlines would hold an old one back for ever.
@@ -16,7 +18,7 @@ A job costs a few dictionary operations; a round costs one sort of its flows, an
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -154,24 +156,38 @@ class FairQueue:
         before = sum(len(self._classes[other]) for other in Priority if other < priority)
         return before + own + self._classes[priority].of_others(flow, own + jobs)
 
-    def take(self, now_s: float, max_jobs: int) -> Batch:
+    def take(self, now_s: float, max_jobs: int, most_within: Callable[[float], int] | None = None) -> Batch:
         """Hand out up to `max_jobs` jobs, and drop the expired ones that stood before them.
 
-        Fewer than `max_jobs` come only when no more wait.
+        Args:
+            most_within: of the seconds that a job has left; the most jobs, at least 1, of a batch that is done by then.
+                None where that does not depend on the batch.
+        Returns:
+            A batch that is done by the tightest deadline in it. It has fewer than `max_jobs` jobs only when no more
+            wait, or when with the next one it would be too late for one of them; that one then leads the next batch.
         """
         jobs: list[Job] = []
         expired: list[Job] = []
-        while len(jobs) < max_jobs and (job := self._next()) is not None:
-            del self._jobs[job.job_id]
+        size = max_jobs
+        while len(jobs) < size and (job := self._next()) is not None:
             if job.deadline_s <= now_s:
-                self._classes[job.priority].pop(served=False)
+                self._hand_out(job, served=False)
                 expired.append(job)
                 continue
-            self._classes[job.priority].pop(served=True)
+            if most_within is not None:
+                size = min(size, most_within(job.deadline_s - now_s))
+                if len(jobs) >= size:
+                    break
+            self._hand_out(job, served=True)
             bulk_waits = len(self._classes[Priority.BULK]) > 0
             self._since_bulk = self._since_bulk + 1 if bulk_waits and job.priority is not Priority.BULK else 0
             jobs.append(job)
         return Batch(jobs=jobs, expired=expired)
+
+    def _hand_out(self, job: Job, *, served: bool) -> None:
+        """Take out the job that `_next` gave."""
+        del self._jobs[job.job_id]
+        self._classes[job.priority].pop(served=served)
 
     def _next(self) -> Job | None:
         bulk_is_due = self._since_bulk >= self._bulk_every - 1

@@ -25,6 +25,7 @@ from typing import Final, Generic, TypeVar, cast
 from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
 from ferserve.serving.errors import CallCancelledError
+from ferserve.serving.latency import LatencyModel
 from ferserve.serving.memory_budget import Grant, MemoryBudget
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.preparer import FREE_BYTES, Caller, Steps
@@ -70,6 +71,7 @@ class PreparationStage:
             FairQueue(max_jobs=slots, bulk_share=bulk_share, quantum=_PHOTOS_A_TURN),
             slots=slots,
             batch_size=lambda _waiting, _idle: 1,
+            latency=LatencyModel(outliers=False),
             observer=observer,
             clock=clock,
         )
@@ -141,7 +143,7 @@ class PreparationStage:
         """Whether a turn that has taken so long is to end; asked on its thread."""
         return self._dispatcher.waiting > 0 and turns_s >= SLICE_S
 
-    async def _on_thread(self, turns: list[Callable[[], object]]) -> list[object]:
+    async def _on_thread(self, turns: list[Callable[[], object]], _left_s: float) -> list[object]:
         loop = asyncio.get_running_loop()
         return [await loop.run_in_executor(self._executor, turn) for turn in turns]
 

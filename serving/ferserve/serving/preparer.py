@@ -9,18 +9,16 @@ crowd's takes as long as those of fifty selfies.
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeVar
 
-from ferserve.faces.align import Square
 from ferserve.faces.decode import DecodedImage, DecodeLimits, MinSide, decode
 from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.faces.detectors import Detector
-from ferserve.faces.errors import DegenerateFaceError, FerserveError, ImageTooLargeError, InvalidRequestError
+from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidRequestError
 from ferserve.faces.occlusion import occluded_crops
-from ferserve.faces.preprocess import PreprocessSpec, face_square, square_crop, whole_crop
-from ferserve.faces.quality import assess
-from ferserve.faces.types import Crop, Detection, Quality
+from ferserve.faces.photos import PreparedFace, cut_faces, decoded_side, search_side_px
+from ferserve.faces.preprocess import PreprocessSpec, whole_crop
+from ferserve.faces.types import Crop
 from ferserve.serving.errors import CallCancelledError, DeadlineError
 from ferserve.serving.requests import AnalyzeOptions, OcclusionQuestion
 
@@ -47,16 +45,6 @@ class Caller:
     deadline_s: float
     granted_bytes: int = FREE_BYTES
     has_left: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedFace:
-    """One face, ready for the batcher; the detection and the crop's square are in pixels of the original picture."""
-
-    detection: Detection
-    square: Square
-    crop: Crop
-    quality: Quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +110,13 @@ class Preparer:
             DeadlineError, CallCancelledError: nobody waits any more.
         """
         watch = _Watch(self._clock, caller)
-        decoded = self._decoded(
-            data, caller.granted_bytes, None if options.exact else partial(self._wanted_px, options)
-        )
+        size_px, exact = options.detection_size_px, options.exact
+        min_side_px = decoded_side(self._detector, detection_size_px=size_px, exact=exact)
+        decoded = self._decoded(data, caller.granted_bytes, min_side_px)
         decode_s = watch.lap_s()
         yield from watch.pause()
-        size_px = max(decoded.pixels.shape[:2]) if options.exact else self._size_px(options, decoded)
-        found = yield from watch.pausing(self._detector.steps(decoded.pixels, size_px=size_px))
+        side_px = search_side_px(self._detector, decoded, detection_size_px=size_px, exact=exact)
+        found = yield from watch.pausing(self._detector.steps(decoded.pixels, size_px=side_px))
         detect_s = watch.lap_s()
         yield from watch.pause()
         kept = found if options.max_faces is None else found[: options.max_faces]
@@ -136,8 +124,7 @@ class Preparer:
         for first in range(0, len(kept), FACES_A_STEP):
             if first:
                 yield from watch.pause()
-            cut = (_cut(decoded, detection, spec) for detection in kept[first : first + FACES_A_STEP])
-            faces += [face for face in cut if face is not None]
+            faces += cut_faces(decoded, kept[first : first + FACES_A_STEP], spec)
         return PreparedPhoto(
             width_px=decoded.width_px,
             height_px=decoded.height_px,
@@ -193,13 +180,6 @@ class Preparer:
                 raise MemoryNeededError(max(error.needed_bytes, *others, 0)) from None
             preprocess_s += watch.lap_s()
         return PreparedCrops(items=tuple(items), decode_s=decode_s, preprocess_s=preprocess_s)
-
-    def _size_px(self, options: AnalyzeOptions, decoded: DecodedImage) -> int:
-        return options.detection_size_px or self._detector.default_size_px(decoded.height_px, decoded.width_px)
-
-    def _wanted_px(self, options: AnalyzeOptions, height_px: int, width_px: int) -> int:
-        """Pixels that a picture's longer side has to keep: enough for detection, and twice that for crops."""
-        return 2 * (options.detection_size_px or self._detector.default_size_px(height_px, width_px))
 
     def _decoded(self, data: bytes, granted_bytes: int, min_side_px: MinSide | None) -> DecodedImage:
         try:
@@ -267,17 +247,3 @@ class _Watch:
         if now_s >= self._caller.deadline_s:
             raise DeadlineError("the deadline passed before the picture was ready")
         return now_s
-
-
-def _cut(decoded: DecodedImage, detection: Detection, spec: PreprocessSpec) -> PreparedFace | None:
-    """One face of a picture, or None where no crop can be cut: one odd detection must not cost the others."""
-    try:
-        square = face_square(decoded.pixels, detection, spec)
-        crop = square_crop(decoded.pixels, square, spec)
-    except DegenerateFaceError:
-        return None
-    quality = assess(decoded.pixels, detection, crop, scale=decoded.scale)
-    original = 1 / decoded.scale
-    return PreparedFace(
-        detection=detection.scaled(original), square=square.scaled(original), crop=crop, quality=quality
-    )

@@ -1,4 +1,4 @@
-"""How fast work is being finished: for telling a refused caller when to come back, and for knowing whom to refuse.
+"""How fast work is being finished: for telling a refused caller when to come back.
 
 Pure: readings of a clock go in.
 """
@@ -12,8 +12,6 @@ DEFAULT_RETRY_S: Final = 1.0
 
 _MEMORY: Final = 0.9
 """Weight that an earlier observation keeps at each new one: about the last ten count."""
-_PACE_MEMORY: Final = 0.95
-"""The same for `Pace`, whose jobs may be of many kinds: about the last twenty count."""
 
 
 class ServiceRate:
@@ -54,34 +52,3 @@ class ServiceRate:
 def within_bounds(retry_s: float) -> float:
     """A time to come back after that is neither at once nor next week."""
     return min(max(retry_s, MIN_RETRY_S), MAX_RETRY_S)
-
-
-class Pace:
-    """Seconds that one job occupies a slot, as a ratio of two fading sums."""
-
-    def __init__(self) -> None:
-        self._jobs = 0.0
-        self._busy_s = 0.0
-
-    def finished(self, jobs: int, run_s: float) -> None:
-        """A slot was done with jobs that it worked on together for `run_s`.
-
-        Args:
-            jobs: 0 where they were given up: the time is gone, and how much more it would have taken nobody knows. If
-                such runs counted as jobs, slowness would look like speed; if they did not count at all, a gateway that
-                became slow would never learn of it once all its answers come too late.
-        """
-        self._jobs = self._jobs * _PACE_MEMORY + jobs
-        self._busy_s = self._busy_s * _PACE_MEMORY + run_s
-
-    def job_s(self, running: int, running_s: float) -> float:
-        """What to expect of the next job; 0 before anything is known.
-
-        Args:
-            running: jobs that occupy slots now.
-            running_s: for how long they do, the slots' times together. Jobs that take longer than those before them
-                are noticed here and not only when they are done.
-        """
-        measured_s = self._busy_s / self._jobs if self._jobs else 0.0
-        at_least_s = (self._busy_s + running_s) / (self._jobs + running) if running else 0.0
-        return max(measured_s, at_least_s)

@@ -6,6 +6,9 @@ The adapters (`grpc_api`, `rest_api`, `client`) translate to and from these; `An
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ferserve.faces.align import Square
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.labels import EXPRESSIONS, Expression
@@ -195,5 +198,18 @@ class OcclusionAnalysis:
     face: ScoredFace
     square: Square
     drops: OcclusionMap
+    model: ModelRef
+    timings: StageTimings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CropScores:
+    """The answer to crops that came as one tensor.
+
+    Attributes:
+        scores: float32, shape (N, 7) in the order of `EXPRESSIONS`, one row a crop in the order sent.
+    """
+
+    scores: NDArray[np.float32]
     model: ModelRef
     timings: StageTimings

@@ -1,17 +1,15 @@
 """REST over the same analyzer as gRPC: raw bytes, multipart or base64 JSON in, protobuf-shaped JSON out.
 
 `POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `POST /v1/faces:occlusion`,
-`GET /v1/models[/{name}]`, the WebSocket `/v1/stream`, `/livez`, `/readyz`, OpenAPI at `/docs`. URLs and server paths
-are never followed: bytes only.
+`GET /v1/models[/{name}]`, the WebSocket `/v1/stream`, `/livez`, `/readyz`, OpenAPI at `/docs`, and the Open Inference
+Protocol under `/v2` (`oip_rest`). URLs and server paths are never followed: bytes only.
 """
 
-import asyncio
-import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query
 from fastapi_offline import FastAPIOffline
@@ -19,22 +17,23 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.faces.errors import FerserveError
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
-from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
 from ferserve.serving.observing import RequestObserver
+from ferserve.serving.oip import InferenceProtocol
+from ferserve.serving.oip_rest import add_inference_routes
 from ferserve.serving.pages import add_page
 from ferserve.serving.probes import add_probes
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
+from ferserve.serving.rest_calls import request_context, unless_caller_leaves
 from ferserve.serving.rest_errors import JSON_TYPE, error_detail, install_error_handlers
 from ferserve.serving.rest_middleware import RequestMiddleware
 from ferserve.serving.rest_openapi import install_openapi, request_body
 from ferserve.serving.rest_requests import (
-    MAX_TIMEOUT_MS,
     AnalyzeMessage,
     BatchAnalyzeMessage,
     ClassifyFacesMessage,
@@ -58,17 +57,15 @@ from ferserve.serving.rest_schema import (
 from ferserve.serving.rest_stream import StreamEndpoint
 from ferserve.serving.streams import StreamConfig
 
-TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 DESCRIPTION: Final = """\
-Faces in a picture, and how their expressions appear: seven calibrated scores for each face.
+Faces in a picture, and how their expressions appear: seven calibrated scores for each face. Beside this interface the
+Open Inference Protocol takes ready-made crops as a tensor, under /v2.
 
 Frames of a video go over the WebSocket `/v1/stream`: each message is a frame's id (8 bytes, unsigned, the highest
 first) and an encoded picture, each reply JSON: `id`, `dropped_frames`, and `analysis` or `error`. The options of
 `images:analyze` and `mode` (recorded or live), `tracks`, `smoothing` (0 to 0.95) and `timeout_ms` stand in the query
 or, as JSON, in a first text message.
 """
-_TIMEOUT: Final = re.compile(r"[0-9]{1,9}")
-ResultT = TypeVar("ResultT")
 Options = Annotated[OptionsMessage, Query()]
 OcclusionOptions = Annotated[OcclusionOptionsMessage, Query()]
 
@@ -125,7 +122,7 @@ def create_rest_app(
         max_image_bytes: most bytes of one encoded picture, as the decoder has it.
         streams: bounds of the WebSocket `/v1/stream`.
         bodies: for all that is held of requests, over every protocol.
-        observer: told about every request under `/v1`.
+        observer: told about every request under `/v1` and `/v2`.
         version: of the package, for the OpenAPI document.
     """
     app = FastAPIOffline(
@@ -137,8 +134,11 @@ def create_rest_app(
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
     add_probes(app, health)
-    _Endpoints(analyzer, health, config, max_image_bytes, bodies).add_to(app)
+    reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
+    _Endpoints(analyzer, health, config, max_image_bytes, reader).add_to(app)
     StreamEndpoint(analyzer, health, streams, bodies=bodies, observer=observer).add_to(app)
+    protocol = InferenceProtocol(analyzer, health, version=version)
+    add_inference_routes(app, protocol, health, reader, max_tensor_bytes=config.max_batch_bytes)
     if config.page:
         add_page(app)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
@@ -149,11 +149,11 @@ class _Endpoints:
     """The routes under `/v1`."""
 
     def __init__(
-        self, analyzer: Analyzer, health: Health, config: HttpConfig, max_image_bytes: int, bodies: BodyBudget
+        self, analyzer: Analyzer, health: Health, config: HttpConfig, max_image_bytes: int, reader: BodyReader
     ) -> None:
         self._analyzer = analyzer
         self._health = health
-        self._reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
+        self._reader = reader
         self._one_image = BodyForm(
             field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
         )
@@ -188,14 +188,14 @@ class _Endpoints:
         """Find the faces of one picture and score the expression of each."""
         async with self._pictures(request, self._one_image, options) as (pictures, context):
             work = self._analyzer.analyze(pictures.encoded[0], pictures.options, context)
-            analysis = await _unless_caller_leaves(request, work)
+            analysis = await unless_caller_leaves(request, work)
         return _json(ImageAnalysisMessage.model_validate(analysis))
 
     async def batch_analyze(self, request: Request, options: Options) -> Response:
         """Analyse many pictures; one bad picture gets its own error and never fails its neighbours."""
         async with self._pictures(request, self._many_images, options) as (pictures, context):
             work = self._analyzer.analyze_many(pictures.encoded, pictures.options, context)
-            outcomes = await _unless_caller_leaves(request, work)
+            outcomes = await unless_caller_leaves(request, work)
         items = [
             BatchAnalyzeItem(error=error_detail(outcome, context.request_id))
             if isinstance(outcome, FerserveError)
@@ -208,7 +208,7 @@ class _Endpoints:
         """Score faces that were cut out already; nothing is detected."""
         async with self._pictures(request, self._many_faces, options) as (pictures, context):
             work = self._analyzer.classify(pictures.encoded, pictures.options, context)
-            answer = await _unless_caller_leaves(request, work)
+            answer = await unless_caller_leaves(request, work)
         items = [
             ClassifyFacesItem(error=error_detail(item, context.request_id))
             if isinstance(item, FerserveError)
@@ -226,7 +226,7 @@ class _Endpoints:
         """
         async with self._pictures(request, self._one_face, options) as (pictures, context):
             work = self._analyzer.occlusion(pictures.encoded[0], pictures.options, options.to_question(), context)
-            analysis = await _unless_caller_leaves(request, work)
+            analysis = await unless_caller_leaves(request, work)
         return _json(OcclusionMessage.model_validate(analysis))
 
     async def list_models(self) -> Response:
@@ -244,7 +244,7 @@ class _Endpoints:
         self, request: Request, form: BodyForm, options: OptionsMessage
     ) -> AsyncIterator[tuple[Pictures, RequestContext]]:
         """Accept one request and read what it sent; what is refused is refused before the body is read."""
-        context = RequestContext(request_id=request.state.request_id, deadline_s=_deadline_s(request))
+        context = request_context(request)
         max_bytes = form.max_body_bytes(media_type_of(request, form))
         with self._health.accept():
             parse = partial(pictures_of, request=request, form=form, query=options)
@@ -252,39 +252,6 @@ class _Endpoints:
                 request, parse, max_bytes=max_bytes, deadline_s=context.deadline_s
             ) as pictures:
                 yield pictures, context
-
-
-def _deadline_s(request: Request) -> float | None:
-    text = request.headers.get(TIMEOUT_HEADER)
-    if text is None:
-        return None
-    if not (_TIMEOUT.fullmatch(text) and 1 <= int(text) <= MAX_TIMEOUT_MS):
-        raise InvalidRequestError(f"{TIMEOUT_HEADER}: expected 1 to {MAX_TIMEOUT_MS} milliseconds, got {text[:32]!r}")
-    return asyncio.get_running_loop().time() + int(text) / 1000
-
-
-async def _unless_caller_leaves(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Await `work`, and cancel it as soon as the caller closes the connection.
-
-    Raises:
-        CallCancelledError: the caller left first.
-    """
-    task = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise CallCancelledError("the caller left before the answer was there")
-        return task.result()
-    finally:
-        task.cancel()
-        leaving.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _json(reply: BaseModel) -> Response:

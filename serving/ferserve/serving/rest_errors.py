@@ -1,4 +1,7 @@
-"""Every error of the REST interface in one form: `{"error": {code, reason, message, request_id, retry_after_ms?}}`."""
+"""Every error of the REST interface in one form: `{"error": {code, reason, message, request_id, retry_after_ms?}}`.
+
+Under `/v2` the Open Inference Protocol asks for `{"error": message}`; the other fields stand beside it there.
+"""
 
 import logging
 import math
@@ -6,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -18,6 +22,7 @@ from ferserve.serving.rest_schema import ErrorDetail, ErrorMessage
 from ferserve.serving.status import MAX_MESSAGE_CHARS, STATUS, public_error
 
 JSON_TYPE: Final = "application/json"
+OIP_PREFIX: Final = "/v2"
 NOT_FOUND: Final = "NOT_FOUND"
 METHOD_NOT_ALLOWED: Final = "METHOD_NOT_ALLOWED"
 MAX_FIELDS_NAMED: Final = 5
@@ -39,13 +44,13 @@ def error_detail(error: Exception, request_id: str) -> ErrorDetail:
     )
 
 
-def error_response(error: Exception, request_id: str) -> Response:
-    """The whole answer for an error."""
+def error_response(error: Exception, request_id: str, path: str) -> Response:
+    """The whole answer for an error of a request to `path`."""
     detail = error_detail(error, request_id)
     headers = {}
     if detail.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(detail.retry_after_ms / 1000))
-    return _response(detail, headers)
+    return _response(detail, headers, path)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -72,14 +77,18 @@ def _one_line(error: Mapping[str, Any]) -> str:
     return f"{place or 'body'}: {error['msg']}{got}"
 
 
-def _response(detail: ErrorDetail, headers: Mapping[str, str]) -> Response:
-    content = ErrorMessage(error=detail).model_dump_json(exclude_none=True)
+def _response(detail: ErrorDetail, headers: Mapping[str, str], path: str) -> Response:
+    if path == OIP_PREFIX or path.startswith(f"{OIP_PREFIX}/"):
+        fields = detail.model_dump(exclude_none=True)
+        content = orjson.dumps({"error": fields.pop("message"), **fields}).decode()
+    else:
+        content = ErrorMessage(error=detail).model_dump_json(exclude_none=True)
     return Response(content, status_code=detail.code, headers=headers, media_type=JSON_TYPE)
 
 
 def _on_ferserve_error(request: Request, error: Exception) -> Response:
     request.state.reason = public_error(error).reason
-    return error_response(error, request.state.request_id)
+    return error_response(error, request.state.request_id, request.url.path)
 
 
 def _on_validation_error(request: Request, error: Exception) -> Response:
@@ -94,7 +103,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     reason = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}.get(status, str(Reason.INVALID_REQUEST))
     message = f"{HTTPStatus(status).phrase.lower()}: {request.method} {request.url.path[:128]}"
     detail = ErrorDetail(code=status, reason=reason, message=message, request_id=request.state.request_id)
-    return _response(detail, error.headers or {})
+    return _response(detail, error.headers or {}, request.url.path)
 
 
 def _on_disconnect(request: Request, _error: Exception) -> Response:

@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ferserve.serving.errors import NotReadyError
 from ferserve.serving.health import RETRY_AFTER_S
 from ferserve.serving.observing import RequestObserver
-from ferserve.serving.rest_errors import error_response
+from ferserve.serving.rest_errors import OIP_PREFIX, error_response
 from ferserve.serving.status import public_error
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
-API_PREFIX: Final = "/v1/"
+API_PREFIXES: Final = ("/v1/", OIP_PREFIX)
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -59,7 +59,7 @@ class RequestMiddleware:
 
     def _report(self, scope: Scope, duration_s: float) -> None:
         route = getattr(scope.get("route"), "path", "")
-        if route.startswith(API_PREFIX):
+        if route.startswith(API_PREFIXES):
             self._observer.request_done(route, scope["state"].get("reason"), duration_s)
 
 
@@ -81,7 +81,7 @@ class _Exchange:
         if self.has_started:
             raise error
         self._scope["state"]["reason"] = public_error(error).reason
-        response = error_response(error, self.request_id)
+        response = error_response(error, self.request_id, self._scope["path"])
         await response(self._scope, self.receive, self.send)
 
     async def receive(self) -> Message:

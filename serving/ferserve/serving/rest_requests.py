@@ -13,11 +13,11 @@ from ferserve.serving.requests import (
     OcclusionQuestion,
     Priority,
 )
+from ferserve.serving.rest_calls import MAX_TIMEOUT_MS
 from ferserve.serving.streams import StreamMode, StreamOptions
 from ferserve.serving.tracking import MAX_SMOOTHING
 
 PRIORITY_PREFIX: Final = "PRIORITY_"
-MAX_TIMEOUT_MS: Final = 600_000
 
 
 def _priority_word(value: Any) -> Any:

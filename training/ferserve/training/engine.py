@@ -5,28 +5,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from ferserve.faces.errors import FerserveError
 from ferserve.training.augment import augment
 from ferserve.training.average import WeightAverage
-from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
-from ferserve.training.crops import to_input
-from ferserve.training.data.errors import DataError
-from ferserve.training.data.splits import TrainingSplit
-from ferserve.training.descent import check_finite, descend, parameter_groups
+from ferserve.training.checkpoint import load_checkpoint, save_checkpoint, write_text
+from ferserve.training.descent import check_finite, descend, make_optimizer
 from ferserve.training.evaluate import predict_logits
-from ferserve.training.finish import load_best
-from ferserve.training.models.mobilenet import MobileNetV1
-from ferserve.training.objective import FitLoss
-from ferserve.training.pretrained import load_faceres, refit_batch_norm
+from ferserve.training.examples import Examples
+from ferserve.training.freezing import freeze, train_mode
+from ferserve.training.losses.hinge import attribute_hinge
+from ferserve.training.models.net import ExpressionNet
+from ferserve.training.models.registry import make_net
+from ferserve.training.objective import AttributeLoss, FitLoss
 from ferserve.training.recipe import Recipe
-from ferserve.training.teachers import Teacher
+from ferserve.training.starting import load_start
+from ferserve.training.teachers import Teacher, crop_scores
 
-REFIT_FACES = 2048
-"""Faces that batch norm's statistics are taken from before training."""
+CHECKPOINT_EVERY_S: Final = 300.0
+"""A killed run has lost no more than this; one that is asked to stop has lost nothing."""
+HISTORY_FILE: Final = "history.jsonl"
+
+
+class StoppedError(FerserveError):
+    """A run was asked to stop and has left everything in its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +42,8 @@ class EpochRow:
     Attributes:
         epoch: counted from 1.
         loss: mean over the epoch of the whole objective.
-        accuracy: of the averaged weights on the validation split, 0 to 1.
-        validation_loss: plain cross-entropy of the same.
+        accuracy: of the averaged weights on the validation split, 0 to 1; of attributes the mean over them.
+        validation_loss: plain cross-entropy of the same, of attributes the hinge loss.
     """
 
     epoch: int
@@ -51,11 +57,23 @@ class EpochRow:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Where a run stands; all of it is in the checkpoint."""
+    """Where a run stands; all of it is in the checkpoint.
+
+    Attributes:
+        epoch: how many are done.
+        stalls: how often a plateau has lowered the rate.
+        waited: epochs since the best one, or since the rate was last lowered.
+        step, loss_sum, seconds: of the epoch that is not done yet.
+    """
 
     epoch: int = 0
     best_accuracy: float = 0.0
     best_epoch: int = 0
+    stalls: int = 0
+    waited: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
 
 
 class Run:
@@ -65,76 +83,69 @@ class Run:
     the epoch with the best validation accuracy).
 
     Args:
-        fit_crops, validation_crops: uint8, shape (N, S, S, C), of the split's faces in their order.
-        start_weights: what a recipe that starts from face weights or from a run reads; not needed to resume.
+        fit, validation: what gradients come from, and what the best epoch is chosen by.
+        start_weights: what a recipe that does not start from random weights reads; not needed to resume.
         teachers: see `FitLoss`.
+        device: where the net is; crops and views are made on the CPU.
+        clock: seconds from any start.
+
+    Attributes:
+        stop: set from anywhere (a signal, say) to end the run after the step that it is at.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        split: TrainingSplit,
         *,
-        fit_crops: Tensor,
-        validation_crops: Tensor,
+        fit: Examples,
+        validation: Examples,
         folder: Path,
         start_weights: Path | None,
         teachers: Sequence[Teacher] = (),
+        device: str = "cpu",
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.recipe, self.folder = recipe, folder
-        self.fit_crops, self.validation_crops = fit_crops, validation_crops
-        self.fit_labels = torch.from_numpy(split.fit.labels)
-        self.fit_votes = torch.from_numpy(split.fit.votes)
-        self.validation_labels = torch.from_numpy(split.validation.labels)
+        self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
+        self.fit, self.validation = fit, validation
         torch.manual_seed(recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        net = MobileNetV1(in_channels=recipe.preprocess.channels)
         # Torch's stubs know no memory_format here.
-        self.net: MobileNetV1 = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = FitLoss(recipe.objective, teachers)
+        net = make_net(recipe, num_classes=fit.num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net: ExpressionNet = net
+        self.loss = self._loss(teachers).to(self.device)
         self.progress = Progress()
+        self.history: list[EpochRow] = []
+        self.order_N: Tensor | None = None
+        self.clock, self.stop = clock, False
         self.last = folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
         resuming = self.last.is_file()
         if not resuming:
-            self._start(start_weights)
+            load_start(self.net, recipe, start_weights, crops=fit.crops, generator=self.generator)
+            write_text(folder / "recipe.json", recipe.to_json() + "\n")
+        freeze(self.net, recipe)
+        self.net.to(self.device)
+        self.taught_NK: Tensor | None = None
+        if teachers and recipe.objective.teacher_sees == "crops":
+            self.taught_NK = crop_scores(teachers, fit.crops)
         self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
         self.optimizer = self._optimizer()
         if resuming:
             self._resume()
 
-    def _start(self, start_weights: Path | None) -> None:
-        if self.recipe.start != "random" and start_weights is None:
-            source = "face weights" if self.recipe.start == "faceres" else "another run"
-            raise DataError(f"recipe {self.recipe.name} starts from {source}: expected --start-weights, got none")
-        if self.recipe.start == "faceres" and start_weights is not None:
-            self._start_from_faceres(start_weights)
-        elif self.recipe.start == "run" and start_weights is not None:
-            former = Recipe.read(start_weights / "recipe.json")
-            self.recipe.check_same_split(former, str(start_weights))
-            self.net.load_state_dict(load_best(start_weights, former)[0].state_dict())
-        (self.folder / "recipe.json").write_text(self.recipe.to_json() + "\n")
+    def _loss(self, teachers: Sequence[Teacher]) -> FitLoss | AttributeLoss:
+        if self.recipe.task == "attributes":
+            return AttributeLoss()
+        sizes = {"num_features": self.net.num_features, "num_classes": self.fit.num_classes}
+        return FitLoss(self.recipe.objective, teachers, **sizes)
 
-    def _start_from_faceres(self, model_json: Path) -> None:
-        load_faceres(self.net, model_json)
-        rows = torch.randperm(len(self.fit_crops), generator=self.generator)[:REFIT_FACES]
-        size_px = self.recipe.input_size_px(0)
-        refit_batch_norm(self.net, (to_input(self.fit_crops[part], size_px=size_px) for part in torch.split(rows, 256)))
-
-    def _optimizer(self) -> torch.optim.SGD:
-        settings = self.recipe.optimisation
-        parameters = [*self.net.parameters(), *self.loss.parameters()]
-        return torch.optim.SGD(
-            parameter_groups(parameters, weight_decay=settings.weight_decay),
-            lr=settings.rate,
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0,
-        )
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer([*self.net.parameters(), *self.loss.parameters()], self.recipe.optimisation)
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches only: a last batch of one face would break batch norm."""
-        return len(self.fit_crops) // self.recipe.batch_size
+        return len(self.fit) // self.recipe.batch_size
 
     def epochs(self, on_step: Callable[[int, float], None] = lambda _step, _loss: None) -> Iterator[EpochRow]:
         """Run what is left of the recipe, one row an epoch, until it ends or patience does.
@@ -143,33 +154,48 @@ class Run:
             on_step: told the step within the epoch and the running mean loss.
         Raises:
             DivergedError: the loss is not finite; the last checkpoint stands.
+            StoppedError: `stop` was set; the checkpoint has everything up to here.
+            StorageError: the folder cannot be written to; the last checkpoint stands.
         """
         while self.progress.epoch < self.recipe.epochs:
             if self.progress.epoch - self.progress.best_epoch >= self.recipe.patience_epochs:
                 return
-            started = time.perf_counter()
-            loss = self._fit_epoch(on_step)
-            yield self._finish_epoch(loss, started)
+            self._fit_epoch(on_step)
+            yield self._finish_epoch()
 
-    def _fit_epoch(self, on_step: Callable[[int, float], None]) -> float:
-        self.net.train()
+    def _fit_epoch(self, on_step: Callable[[int, float], None]) -> None:
+        """Take what is left of an epoch's steps."""
+        train_mode(self.net)
         self.loss.train()
-        order = torch.randperm(len(self.fit_crops), generator=self.generator)
-        total = 0.0
-        for step in range(self.steps_per_epoch):
-            rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
-            total += self._step(rows, self.progress.epoch * self.steps_per_epoch + step)
-            on_step(step, total / (step + 1))
-        return total / max(1, self.steps_per_epoch)
+        progress, batch = self.progress, self.recipe.batch_size
+        if self.order_N is None:
+            self.order_N = torch.randperm(len(self.fit), generator=self.generator)
+        begun, saved = self.clock() - progress.seconds, self.clock()
+        while progress.step < self.steps_per_epoch:
+            rows = self.order_N[progress.step * batch : (progress.step + 1) * batch]
+            progress.loss_sum += self._step(rows, progress.epoch * self.steps_per_epoch + progress.step)
+            progress.step += 1
+            progress.seconds = self.clock() - begun
+            on_step(progress.step - 1, progress.loss_sum / progress.step)
+            if self.stop or self.clock() - saved >= CHECKPOINT_EVERY_S:
+                self._checkpoint()
+                saved = self.clock()
+            if self.stop:
+                raise StoppedError(
+                    f"stopped after step {progress.step} of {self.steps_per_epoch} in epoch {progress.epoch + 1}; "
+                    f"{self.last} has it all, the same command goes on from there"
+                )
 
     def _step(self, rows: Tensor, step: int) -> float:
         recipe = self.recipe
         size_px = recipe.input_size_px(self.progress.epoch)
-        x_NCHW = augment(self.fit_crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
-        x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+        x_NCHW = augment(self.fit.crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
+        x_NCHW = x_NCHW.to(self.device).contiguous(memory_format=torch.channels_last)
+        label_N, votes_NK = self.fit.labels[rows].to(self.device), self.fit.votes[rows].to(self.device)
+        taught_NK = None if self.taught_NK is None else self.taught_NK[rows].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits_NK, feat_ND = self.net(x_NCHW)
-            loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, self.fit_labels[rows], self.fit_votes[rows])
+            loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, label_N, votes_NK, taught_NK=taught_NK)
         value = loss.item()
         check_finite(value, step=step, checkpoint=self.last)
         descend(
@@ -179,22 +205,28 @@ class Run:
             self.average,
             step=step,
             steps_per_epoch=self.steps_per_epoch,
-            epochs=self.recipe.epochs,
-            settings=self.recipe.optimisation,
+            epochs=recipe.epochs,
+            settings=recipe.optimisation,
+            stalls=self.progress.stalls,
         )
         return value
 
-    def _finish_epoch(self, loss: float, started: float) -> EpochRow:
+    def _finish_epoch(self) -> EpochRow:
+        started = self.clock()
+        loss, fitting_s = self.progress.loss_sum / max(1, self.steps_per_epoch), self.progress.seconds
         size_px = self.recipe.input_size_px(self.progress.epoch)
-        logits_NK = torch.from_numpy(predict_logits(self.average.net, self.validation_crops, size_px=size_px))
-        accuracy = float((logits_NK.argmax(dim=1) == self.validation_labels).double().mean())
-        validation_loss = float(nn.functional.cross_entropy(logits_NK, self.validation_labels))
+        accuracy, validation_loss = self._validate(size_px)
         self.progress.epoch += 1
-        if accuracy > self.progress.best_accuracy:
-            self.progress.best_accuracy, self.progress.best_epoch = accuracy, self.progress.epoch
+        self.progress.step, self.progress.loss_sum, self.progress.seconds, self.order_N = 0, 0.0, 0.0, None
+        if self._note(accuracy):
             save_checkpoint(
                 self.folder / "best.pt",
-                {"recipe_sha256": self.recipe.sha256, "net": self.average.net.state_dict(), **asdict(self.progress)},
+                {
+                    "recipe_sha256": self.recipe.sha256,
+                    "num_classes": self.fit.num_classes,
+                    "net": self.average.net.state_dict(),
+                    **asdict(self.progress),
+                },
             )
         row = EpochRow(
             epoch=self.progress.epoch,
@@ -203,12 +235,36 @@ class Run:
             loss=loss,
             accuracy=accuracy,
             validation_loss=validation_loss,
-            seconds=time.perf_counter() - started,
+            seconds=fitting_s + self.clock() - started,
         )
+        self.history.append(row)
         self._checkpoint()
-        with (self.folder / "history.jsonl").open("a") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+        self._write_history()
         return row
+
+    def _write_history(self) -> None:
+        write_text(self.folder / HISTORY_FILE, "".join(json.dumps(asdict(row)) + "\n" for row in self.history))
+
+    def _validate(self, size_px: int) -> tuple[float, float]:
+        """Accuracy and loss of the averaged net."""
+        labels = self.validation.labels
+        logits = torch.from_numpy(predict_logits(self.average.net, self.validation.crops, size_px=size_px))
+        accuracy = float((logits.argmax(dim=-1) == labels).double().mean())
+        if self.recipe.task == "attributes":
+            return accuracy, float(attribute_hinge(logits, labels))
+        return accuracy, float(nn.functional.cross_entropy(logits, labels))
+
+    def _note(self, accuracy: float) -> bool:
+        """Take down an epoch's accuracy; whether it is the best so far."""
+        progress, schedule = self.progress, self.recipe.optimisation.schedule
+        better = accuracy > progress.best_accuracy
+        if better:
+            progress.best_accuracy, progress.best_epoch, progress.waited = accuracy, progress.epoch, 0
+        else:
+            progress.waited += 1
+        if schedule.kind == "plateau" and progress.waited >= schedule.every_epochs:
+            progress.stalls, progress.waited = progress.stalls + 1, 0
+        return better
 
     def _checkpoint(self) -> None:
         state: dict[str, Any] = {
@@ -220,7 +276,11 @@ class Run:
             "generator": self.generator.get_state(),
             "global_rng": torch.get_rng_state(),
             "progress": asdict(self.progress),
+            "history": [asdict(row) for row in self.history],
+            "order": self.order_N,
         }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         save_checkpoint(self.last, state)
 
     def _resume(self) -> None:
@@ -231,4 +291,18 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_rng"])
-        self.progress = Progress(**state["progress"])
+        if self.device.type == "cuda" and "cuda_rng" in state:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        self.progress, self.order_N = Progress(**state["progress"]), state.get("order")
+        # A checkpoint of version 0.1 has no rows; the file, which may lack the last one, does.
+        rows = state.get("history")
+        self.history = read_history(self.folder) if rows is None else [EpochRow(**row) for row in rows]
+        self._write_history()
+
+
+def read_history(folder: Path) -> list[EpochRow]:
+    """The rows of a run's `history.jsonl`; empty before its first epoch ended."""
+    path = folder / HISTORY_FILE
+    if not path.is_file():
+        return []
+    return [EpochRow(**json.loads(line)) for line in path.read_text().splitlines()]

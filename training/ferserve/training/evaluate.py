@@ -3,6 +3,7 @@
 Shapes: N faces, K = 7 classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ferserve.faces.labels import LABELS, NUM_EXPRESSIONS
+from ferserve.faces.labels import LABELS
 from ferserve.training.crops import to_input
 
 CALIBRATION_BINS = 15
@@ -22,11 +23,12 @@ Z_95 = 1.959963984540054
 def predict_logits(net: nn.Module, crops_NSSC: Tensor, *, size_px: int, batch: int = 256) -> NDArray[np.float32]:
     """Logits of a net in eval mode, float32, shape (N, K)."""
     net.eval()
+    device = next(net.parameters()).device
     parts = []
     for crops in torch.split(crops_NSSC, batch):
-        x_NCHW = to_input(crops, size_px=size_px).contiguous(memory_format=torch.channels_last)
+        x_NCHW = to_input(crops.to(device), size_px=size_px).contiguous(memory_format=torch.channels_last)
         logits_NK, _ = net(x_NCHW)
-        parts.append(logits_NK.float())
+        parts.append(logits_NK.float().cpu())
     return torch.cat(parts).numpy()
 
 
@@ -100,13 +102,21 @@ class Report:
 
 
 def make_report(
-    scores_NK: NDArray[np.floating], labels_N: NDArray[np.int64], *, uncertain_below: float = 0.0
+    scores_NK: NDArray[np.floating],
+    labels_N: NDArray[np.int64],
+    *,
+    uncertain_below: float = 0.0,
+    names: Sequence[str] = LABELS,
 ) -> Report:
-    """Measure calibrated scores (N, K) against labels (N,)."""
+    """Measure calibrated scores (N, K) against labels (N,).
+
+    Args:
+        names: of the K classes; ours unless a data set has more.
+    """
     if len(labels_N) == 0:
         raise ValueError("expected at least one labelled face, got none")
     predicted_N = scores_NK.argmax(axis=1)
-    matrix = confusion_matrix(predicted_N, labels_N, NUM_EXPRESSIONS)
+    matrix = confusion_matrix(predicted_N, labels_N, len(names))
     hits, support, named = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     certain_N = scores_NK.max(axis=1) >= uncertain_below
     true_score_N = scores_NK[np.arange(len(labels_N)), labels_N]
@@ -121,7 +131,7 @@ def make_report(
         certain_accuracy=float((predicted_N == labels_N)[certain_N].mean()) if certain_N.any() else 0.0,
         per_class={
             label: wilson(int(hit), int(total))
-            for label, hit, total in zip(LABELS, hits, support, strict=True)
+            for label, hit, total in zip(names, hits, support, strict=True)
             if total > 0
         },
         confusion=matrix.tolist(),

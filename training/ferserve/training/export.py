@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ferserve.faces.archive import MAX_BATCH_FACES
 from ferserve.training.calibrate import Scaling
 from ferserve.training.crops import to_input
 
-MAX_BATCH = 1024
-"""Largest N that the exported graphs promise to take."""
 _EXAMPLE_BATCH = 2
 """One would let the exporter take N for a constant."""
 
@@ -73,14 +72,14 @@ def export_onnx(graph: ScoringGraph, *, crop_shape: tuple[int, int, int]) -> byt
             verbose=False,
             input_names=["crops"],
             output_names=["scores"],
-            dynamic_shapes=({0: torch.export.Dim("n", min=1, max=MAX_BATCH)},),
+            dynamic_shapes=({0: torch.export.Dim("n", min=1, max=MAX_BATCH_FACES)},),
         )
         return path.read_bytes()
 
 
 def export_program(graph: ScoringGraph, *, crop_shape: tuple[int, int, int]) -> bytes:
     """The same as a `torch.export` program (`.pt2`), N dynamic."""
-    dynamic = ({0: torch.export.Dim("n", min=1, max=MAX_BATCH)},)
+    dynamic = ({0: torch.export.Dim("n", min=1, max=MAX_BATCH_FACES)},)
     program = torch.export.export(graph.eval(), (_example(crop_shape),), dynamic_shapes=dynamic)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)

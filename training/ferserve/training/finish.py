@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from torch import Tensor
 
+from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.calibrate import Scaling, fit_scaling, identity_scaling, uncertainty_threshold
 from ferserve.training.checkpoint import load_checkpoint
 from ferserve.training.data.errors import DataError
-from ferserve.training.evaluate import Report, make_report, predict_logits
-from ferserve.training.models.mobilenet import MobileNetV1
+from ferserve.training.evaluate import Interval, Report, make_report, predict_logits, wilson
+from ferserve.training.examples import Examples
+from ferserve.training.models.net import ExpressionNet
+from ferserve.training.models.registry import make_net
 from ferserve.training.recipe import Recipe
 
 
@@ -55,29 +55,60 @@ class Calibration:
         return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
-def load_best(folder: Path, recipe: Recipe) -> tuple[MobileNetV1, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What a run left that becomes no archive, since it learnt something else than our seven expressions.
+
+    Attributes:
+        accuracy: on the validation split; of attributes over all of them.
+        classes: how many classes or attributes there were.
+        dropped, data_sha256: as of `Calibration`.
+    """
+
+    epoch: int
+    accuracy: Interval
+    classes: int
+    faces: int
+    dropped: dict[str, int]
+    data_sha256: str
+
+
+def finish_pretraining(
+    folder: Path, recipe: Recipe, validation: Examples, *, dropped: dict[str, int], data_sha256: str
+) -> Learnt:
+    """Measure the best weights on the validation split."""
+    net, epoch = load_best(folder, recipe)
+    logits = predict_logits(net, validation.crops, size_px=recipe.final_size_px)
+    right = logits.argmax(axis=-1) == validation.labels.numpy()
+    return Learnt(
+        epoch=epoch,
+        accuracy=wilson(int(right.sum()), right.size),
+        classes=validation.num_classes,
+        faces=len(validation),
+        dropped=dropped,
+        data_sha256=data_sha256,
+    )
+
+
+def load_best(folder: Path, recipe: Recipe) -> tuple[ExpressionNet, int]:
     """The net with the averaged weights of the best epoch, in eval mode, and that epoch (from 1)."""
     path = folder / "best.pt"
     if not path.is_file():
         raise DataError(f"{folder} holds no trained weights yet: expected {path.name}")
     state = load_checkpoint(path, recipe_sha256=recipe.sha256)
-    net = MobileNetV1(in_channels=recipe.preprocess.channels)
+    # Runs of version 0.1 did not write the number: they all had the seven.
+    net = make_net(recipe, num_classes=state.get("num_classes", NUM_EXPRESSIONS))
     net.load_state_dict(state["net"])
     return net.eval(), int(state["best_epoch"])
 
 
 def calibrate_run(
-    folder: Path,
-    recipe: Recipe,
-    crops_NSSC: Tensor,
-    labels_N: NDArray[np.int64],
-    *,
-    dropped: dict[str, int],
-    data_sha256: str,
+    folder: Path, recipe: Recipe, validation: Examples, *, dropped: dict[str, int], data_sha256: str
 ) -> Calibration:
     """Fit scaling and threshold on the validation split and write them down."""
     net, epoch = load_best(folder, recipe)
-    logits_NK = predict_logits(net, crops_NSSC, size_px=recipe.final_size_px)
+    logits_NK = predict_logits(net, validation.crops, size_px=recipe.final_size_px)
+    labels_N = validation.labels.numpy()
     scaling = fit_scaling(logits_NK, labels_N)
     scores_NK = scaling.scores(logits_NK)
     threshold = uncertainty_threshold(scores_NK, labels_N)

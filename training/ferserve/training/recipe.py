@@ -5,9 +5,9 @@ Each group of settings is validated where it is made, naming the field and the v
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +19,26 @@ def check_setting(condition: bool, name: str, expected: str, value: object) -> N
     """Raise ValueError that names the setting, what was expected and what came, unless the condition holds."""
     if not condition:
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+ArchitectureName = Literal[
+    "mobilenet_v1",
+    "net_b",
+    "net_b_dal",
+    "net_b_dal_wide",
+    "net_b_dal_maps",
+    "caffenet",
+    "caffenet_four_layers",
+    "caffenet_attributes",
+    "caffenet_small",
+    "transfer_resnet50",
+    "transfer_resnet152",
+]
+"""See `models.registry`."""
+StartName = Literal["faceres", "run", "random", "imagenet", "vggface2", "caffenet"]
+"""Where weights come from: see `start_weights`."""
+TaskName = Literal["expressions", "identities", "attributes"]
+"""What a run learns. Only runs of expressions become archives; others are there to start from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +59,34 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How the learning rate goes on after the warm-up.
+
+    Attributes:
+        kind: `cosine` to zero; `constant`; `stairs`: times `factor` after every `every_epochs`; `plateau`: times
+            `factor` after `every_epochs` whole epochs without a better validation accuracy.
+        factor: more than 0, at most 1.
+        every_epochs: may be a fraction for `stairs`.
+    """
+
+    kind: Literal["cosine", "constant", "stairs", "plateau"] = "cosine"
+    factor: float = 1.0
+    every_epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_setting(0 < self.factor <= 1, "factor", "more than 0, at most 1", self.factor)
+        check_setting(self.every_epochs > 0, "every_epochs", "more than 0", self.every_epochs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Optimisation:
-    """SGD with Nesterov momentum, a linear warm-up and a cosine to zero.
+    """SGD with momentum or Adam, a linear warm-up and a schedule.
 
     Attributes:
         rate: peak learning rate.
+        momentum: of SGD, Nesterov's unless `nesterov` is off; Adam's first beta.
         warmup_epochs: epochs from 0 to the peak, may be a fraction.
-        clip_norm: largest norm of the whole gradient.
+        clip_norm: largest norm of the whole gradient; 0 leaves it as it is.
         ema_decay: of the exponential moving average of weights that is evaluated and kept; ramps up over the start.
     """
 
@@ -55,13 +96,16 @@ class Optimisation:
     warmup_epochs: float
     clip_norm: float
     ema_decay: float
+    method: Literal["sgd", "adam"] = "sgd"
+    nesterov: bool = True
+    schedule: Schedule = Schedule()
 
     def __post_init__(self) -> None:
         check_setting(self.rate > 0, "rate", "more than 0", self.rate)
         check_setting(0 <= self.momentum < 1, "momentum", "0 to 1", self.momentum)
         check_setting(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
         check_setting(self.warmup_epochs >= 0, "warmup_epochs", "0 or more", self.warmup_epochs)
-        check_setting(self.clip_norm > 0, "clip_norm", "more than 0", self.clip_norm)
+        check_setting(self.clip_norm >= 0, "clip_norm", "0 or more", self.clip_norm)
         check_setting(0 <= self.ema_decay < 1, "ema_decay", "0 to 1", self.ema_decay)
 
 
@@ -77,6 +121,10 @@ class Objective:
         smoothing: label smoothing, 0 to 1.
         center_weight: lambda of the centre loss (Miao et al. 2019: 0.001).
         center_rate: alpha, the centres' own rate (Miao et al. 2019: 0.001).
+        form: `cross_entropy`; `softmax_mse`, whose gradient is the same (S1, S2); or `cross_entropy_mse`, that plus
+            `mse_weight` times the squared error of the expected class number (see `losses.softmax_mse`).
+        teacher_sees: the `views` that the net sees, a pass of the teacher each step, or once the whole `crops` as they
+            stand, both ways round: cheaper where a teacher costs as much as its pupil.
     """
 
     vote_weight: float
@@ -85,8 +133,12 @@ class Objective:
     smoothing: float
     center_weight: float
     center_rate: float
+    teacher_sees: Literal["views", "crops"] = "views"
+    form: Literal["cross_entropy", "softmax_mse", "cross_entropy_mse"] = "cross_entropy"
+    mse_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        check_setting(self.mse_weight >= 0, "mse_weight", "0 or more", self.mse_weight)
         for name in ("vote_weight", "teacher_weight", "smoothing", "center_rate"):
             check_setting(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
         for name in ("vote_head_weight", "center_weight"):
@@ -132,16 +184,35 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashedSettings:
-    """Settings that a run is reproduced from, and by whose hash its files are known."""
+    """Settings that a run is reproduced from, and by whose hash its files are known.
+
+    A field with a default came after the first runs: it is part of the text only where it differs from that, so that
+    the hashes of former runs and archives stand (docs/adr/0030).
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings, ready for JSON."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
     def to_json(self) -> str:
         """All settings, keys sorted."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
 
     @property
     def sha256(self) -> str:
         """Hash of all settings, 64 hex digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {
+            field.name: _plain(getattr(value, field.name))
+            for field in fields(value)
+            if field.default is MISSING or getattr(value, field.name) != field.default
+        }
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,20 +222,23 @@ class Recipe(HashedSettings):
     Attributes:
         name: what the archive will be called.
         seed: of the order, the augmentation and the dropout.
-        start: where the weights come from: `faceres` (see `pretrained`), `run` (another run's best epoch) or `random`.
+        start: where the weights come from: `faceres` (see `pretrained`), `run` (another run's best epoch), `random`, or
+            a state dict in torchvision's layout (see `start_weights`).
         phases: run one after the other under one schedule.
         patience_epochs: stop after this many epochs without a better validation accuracy.
         validation_share: cut from Training, never from a test split.
         split_seed: of that cut, apart from `seed`: runs that start from or learn from each other must share it.
         precision: `bf16` runs the forward pass under autocast; weights stay float32.
+        frozen_groups: so many of the architecture's groups, from the input on, keep their weights and statistics.
+        trained: names of the submodules that alone are trained; empty trains all that `frozen_groups` leaves.
     """
 
     name: str
     version: str
-    architecture: Literal["mobilenet_v1"]
+    architecture: ArchitectureName
     paper: str
     seed: int
-    start: Literal["faceres", "run", "random"]
+    start: StartName
     preprocess: PreprocessSpec
     phases: tuple[Phase, ...]
     batch_size: int
@@ -175,12 +249,16 @@ class Recipe(HashedSettings):
     validation_share: float
     split_seed: int
     precision: Literal["fp32", "bf16"]
+    frozen_groups: int = 0
+    trained: tuple[str, ...] = ()
+    task: TaskName = "expressions"
 
     def __post_init__(self) -> None:
         check_setting(bool(self.phases), "phases", "at least one", self.phases)
         check_setting(self.batch_size > 1, "batch_size", "2 or more", self.batch_size)
         check_setting(self.patience_epochs > 0, "patience_epochs", "more than 0", self.patience_epochs)
         check_setting(0 < self.validation_share < 0.5, "validation_share", "0 to 0.5", self.validation_share)
+        check_setting(self.frozen_groups >= 0, "frozen_groups", "0 or more", self.frozen_groups)
 
     def check_same_split(self, other: "Recipe", where: str) -> None:
         """Hold that neither recipe fits on the faces that the other is selected by.

@@ -10,7 +10,7 @@ from ferserve.faces.precision import Precision
 from ferserve.training.data.sources import parse_source
 from ferserve.training.engine import EpochRow
 from ferserve.training.evaluate import Report
-from ferserve.training.finish import Calibration
+from ferserve.training.finish import Calibration, Learnt
 from ferserve.training.machine import Machine, this_machine
 from ferserve.training.measure import LabelKind, Measurement
 from ferserve.training.recipe import Recipe
@@ -23,7 +23,7 @@ class TrainingResult:
     Attributes:
         teachers: recipe hashes of the runs that it learnt from.
         history: the epochs that ran; the recipe may ask for more than patience allowed.
-        calibration: figures on the validation split, before and after scaling.
+        calibration: figures on the validation split, before and after scaling; accuracy alone where it is no archive's.
     """
 
     kind: Literal["training"] = "training"
@@ -31,7 +31,7 @@ class TrainingResult:
     recipe_sha256: str
     teachers: tuple[str, ...]
     history: tuple[EpochRow, ...]
-    calibration: Calibration
+    calibration: Calibration | Learnt
     machine: Machine
 
 
@@ -51,6 +51,7 @@ class EvaluationResult:
     precision: Precision
     report: Report
     without_duplicates: Report | None
+    without_similar: Report | None
     dropped: dict[str, int]
     machine: Machine
 
@@ -72,6 +73,7 @@ def evaluation_result(
         precision=measured.precision,
         report=measured.report,
         without_duplicates=measured.without_duplicates,
+        without_similar=measured.without_similar,
         dropped=measured.dropped,
         machine=this_machine(),
     )
@@ -79,4 +81,7 @@ def evaluation_result(
 
 def write_result(path: Path, result: TrainingResult | EvaluationResult) -> None:
     """Write as JSON, keys in the fields' order."""
-    path.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    plain = asdict(result)
+    if isinstance(result, TrainingResult):
+        plain["recipe"] = result.recipe.to_dict()
+    path.write_text(json.dumps(plain, indent=2) + "\n")

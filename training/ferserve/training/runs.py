@@ -1,30 +1,32 @@
 """A whole run from the data's folder to a calibrated set of weights: what `ferserve train` does."""
 
-import json
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 from rich.progress import Progress
 
-from ferserve.training.data.crops import data_sha256, make_crops
+from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.data.errors import DataError
-from ferserve.training.data.sources import read_source
-from ferserve.training.data.splits import TrainingSplit
-from ferserve.training.engine import EpochRow, Run
-from ferserve.training.finish import Calibration, calibrate_run
-from ferserve.training.held_out import cut_splits
+from ferserve.training.engine import Run, read_history
+from ferserve.training.examples import RunData, read_run_data
+from ferserve.training.finish import Calibration, Learnt, calibrate_run, finish_pretraining
 from ferserve.training.machine import this_machine
+from ferserve.training.origin import Origin
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
 from ferserve.training.results import TrainingResult, write_result
-from ferserve.training.teachers import Teacher
+from ferserve.training.teachers import read_teacher
 from ferserve.training.visualize import plot_curves
 
 
-def find_recipe(name: str, *, seed: int | None = None) -> Recipe:
-    """A recipe by name, under another seed if one is given.
+def find_recipe(name: str, *, seed: int | None = None, frozen_groups: int | None = None) -> Recipe:
+    """A recipe by name, under another seed or with so many groups frozen if that is given.
 
     Raises:
         DataError: no such recipe; the message lists the known ones.
@@ -32,19 +34,8 @@ def find_recipe(name: str, *, seed: int | None = None) -> Recipe:
     if name not in RECIPES:
         raise DataError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}")
     recipe = RECIPES[name]()
-    return recipe if seed is None else replace(recipe, seed=seed)
-
-
-def read_split(data: str, recipe: Recipe) -> TrainingSplit:
-    """Read `NAME=DIR` and cut the validation split; test pictures serve only to be left out.
-
-    Raises:
-        DataError: the data set has no Training rows.
-    """
-    name, splits = read_source(data)
-    if "train" not in splits:
-        raise DataError(f"{name}: expected Training rows, found splits {', '.join(splits) or 'none'}")
-    return cut_splits(splits, recipe)
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
+    return recipe if frozen_groups is None else replace(recipe, frozen_groups=frozen_groups)
 
 
 def train_run(
@@ -53,64 +44,81 @@ def train_run(
     *,
     folder: Path,
     start_weights: Path | None,
-    teachers: Sequence[Path] = (),
+    teachers: Sequence[str] = (),
+    device: str = "cpu",
     threads: int | None,
     progress: Progress,
-) -> Calibration:
-    """Train, or go on with an unfinished run in the same folder, and calibrate.
+) -> Calibration | Learnt:
+    """Train, or go on with an unfinished run in the same folder, and calibrate where it learns our expressions.
 
-    Writes `recipe.json`, `history.jsonl`, `curves.png`, `last.pt`, `best.pt`, `calibration.json` and `result.json` into
-    `folder`.
+    Writes `recipe.json`, `origin.json`, `history.jsonl`, `curves.png`, `last.pt`, `best.pt`, `calibration.json` and
+    `result.json` into `folder`.
 
     Args:
         start_weights: see `Run`.
-        teachers: folders of finished runs to learn from, if the recipe does.
+        teachers: finished runs or archives to learn from, if the recipe does; see `read_teacher`.
+        device: torch's name of it.
     Raises:
         DataError: data or start weights are missing or malformed, or the folder holds another recipe's run.
-        DivergedError: the loss is no longer a number.
+        DivergedError, StoppedError, StorageError: see `Run.epochs`.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    split = read_split(data, recipe)
-    fit_crops = torch.from_numpy(make_crops(split.fit, recipe.preprocess))
-    validation_crops = torch.from_numpy(make_crops(split.validation, recipe.preprocess))
-    read_teachers = [Teacher.read(path, pupil=recipe) for path in teachers]
+    read = read_run_data(data, recipe)
+    read_teachers = [read_teacher(text, pupil=recipe) for text in teachers]
     run = Run(
         recipe,
-        split,
-        fit_crops=fit_crops,
-        validation_crops=validation_crops,
+        fit=read.fit,
+        validation=read.validation,
         folder=folder,
         start_weights=start_weights,
         teachers=read_teachers,
+        device=device,
     )
-    _run_epochs(run, progress)
-    calibration = calibrate_run(
-        folder,
-        recipe,
-        validation_crops,
-        split.validation.labels,
-        dropped=split.dropped,
-        data_sha256=data_sha256(split.fit),
-    )
+    hashes = tuple(teacher.recipe_sha256 for teacher in read_teachers)
+    if not run.last.is_file():
+        Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes).write(folder)
+    with _stopping(run):
+        _run_epochs(run, progress)
+    return _finish(run, read, hashes)
+
+
+def _finish(run: Run, read: RunData, teachers: tuple[str, ...]) -> Calibration | Learnt:
+    ours = run.recipe.task == "expressions" and read.fit.num_classes == NUM_EXPRESSIONS
+    finish: Callable[..., Calibration | Learnt] = calibrate_run if ours else finish_pretraining
+    outcome = finish(run.folder, run.recipe, read.validation, dropped=read.dropped, data_sha256=read.sha256)
     result = TrainingResult(
-        recipe=recipe,
-        recipe_sha256=recipe.sha256,
-        teachers=tuple(teacher.recipe_sha256 for teacher in read_teachers),
-        history=tuple(read_history(folder)),
-        calibration=calibration,
+        recipe=run.recipe,
+        recipe_sha256=run.recipe.sha256,
+        teachers=teachers,
+        history=tuple(read_history(run.folder)),
+        calibration=outcome,
         machine=this_machine(),
     )
-    write_result(folder / "result.json", result)
-    return calibration
+    write_result(run.folder / "result.json", result)
+    return outcome
 
 
-def read_history(folder: Path) -> list[EpochRow]:
-    """The rows of a run's `history.jsonl`; empty before its first epoch ended."""
-    path = folder / "history.jsonl"
-    if not path.is_file():
-        return []
-    return [EpochRow(**json.loads(line)) for line in path.read_text().splitlines()]
+@contextmanager
+def _stopping(run: Run) -> Iterator[None]:
+    """While open, Ctrl-C or a TERM signal ends the run after its step; a second one ends the process at once."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():  # only there can a signal be taken
+        yield
+        return
+    former = {number: signal.getsignal(number) for number in signals}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        run.stop = True
+        signal.signal(number, former[signal.Signals(number)])
+
+    for number in signals:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _run_epochs(run: Run, progress: Progress) -> None:

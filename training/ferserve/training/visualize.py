@@ -41,15 +41,21 @@ def plot_curves(rows: Sequence["EpochRow"], path: Path) -> None:
     figure.savefig(path, dpi=_DPI)
 
 
-def plot_confusion(report: "Report", path: Path, *, title: str) -> None:
-    """Row-normalised confusion matrix with percentages."""
+def plot_confusion(report: "Report", path: Path, *, title: str, names: Sequence[str] = LABELS) -> None:
+    """Row-normalised confusion matrix with percentages; classes that are neither labelled nor predicted are left out.
+
+    Args:
+        names: of the report's classes.
+    """
     counts = np.asarray(report.confusion, float)
+    used = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    counts, names = counts[np.ix_(used, used)], [names[int(number)] for number in used]
     shares = counts / np.maximum(1.0, counts.sum(axis=1, keepdims=True))
     figure = Figure(figsize=(6.2, 5.4), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
-    axes.set_yticks(range(len(LABELS)), LABELS)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="labelled", title=title)
     for (row, column), share in np.ndenumerate(shares):
         axes.text(

@@ -17,7 +17,7 @@ SHIPPED: Final = "ferdet"
 OWN_FILE: Final = "onnx"
 """What answers call a user's own file: its path is nobody else's business."""
 DETECTOR_NAMES: Final = (SHIPPED, HAAR)
-DEFAULT_DETECTOR: Final = HAAR
+DEFAULT_DETECTOR: Final = SHIPPED
 DETECTORS_TEXT: Final = f"{', '.join(DETECTOR_NAMES)} or the path of a YuNet file that ends with {SUFFIX}"
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 from ferserve.serving.benchmarks.estimates import Estimate, Samples, estimate, mean
-from ferserve.serving.benchmarks.exchanges import Ending, Exchange, blocks_by_time
-from ferserve.serving.benchmarks.generator import Generator, Work
+from ferserve.serving.benchmarks.exchanges import Exchange, blocks_by_time
+from ferserve.serving.benchmarks.generator import Generator
+from ferserve.serving.benchmarks.transports import Work
 
 CALLERS: Final = (1, 2, 4, 8, 16)
 BLOCK_S: Final = 1.0
@@ -24,7 +26,7 @@ class Step:
 
 def goodput_blocks(exchanges: Sequence[Exchange], duration_s: float) -> list[Samples]:
     """Answers a second that came within their deadline, block by block, after the warm-up."""
-    in_time = (exchange for exchange in exchanges if exchange.ending is Ending.OK and not exchange.is_late)
+    in_time = (exchange for exchange in exchanges if exchange.is_in_time)
     blocks = blocks_by_time(
         in_time,
         lambda _: 1.0,
@@ -40,7 +42,7 @@ async def find_capacity(generator: Generator, work: Work, step_s: float) -> tupl
     """Measure with more and more callers, `step_s` each; the best step is the capacity."""
     steps = []
     for callers in CALLERS:
-        exchanges = await generator.keep_busy(work, callers, step_s)
+        exchanges = await generator.keep_busy(repeat(work), callers, step_s)
         steps.append(Step(callers=callers, answers_per_s=estimate(goodput_blocks(exchanges, step_s), mean)))
     return tuple(steps)
 

@@ -10,7 +10,8 @@ from typing import Any
 from ferserve.serving.benchmarks.capacity import best_of, find_capacity
 from ferserve.serving.benchmarks.exchanges import Ending, Exchange
 from ferserve.serving.benchmarks.gateways import OwnGateway
-from ferserve.serving.benchmarks.generator import Generator, Stream, Work
+from ferserve.serving.benchmarks.generator import Generator, Stream
+from ferserve.serving.benchmarks.transports import GrpcTransport, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class DrainReport:
 
 async def measure_drain(gateway: OwnGateway, work: Work, config: DrainConfig) -> DrainReport:
     """Find the capacity, offer a multiple of it, and send SIGTERM in the middle."""
-    async with Generator(gateway.target) as generator:
+    async with Generator(GrpcTransport(gateway.target)) as generator:
         await generator.connect()
         rate_per_s = config.multiple * best_of(await find_capacity(generator, work, config.step_s))
         stream = Stream(work=work, rate_per_s=rate_per_s, seed=config.seed)

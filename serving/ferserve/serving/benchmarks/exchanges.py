@@ -33,6 +33,23 @@ def ending_of(error: FerserveError) -> Ending:
     return _ENDINGS.get(error.reason, Ending.FAILED)
 
 
+def ending_of_reason(reason: str) -> Ending:
+    """The ending that an error with this reason is; also of reasons that this version does not know."""
+    return next((ending for known, ending in _ENDINGS.items() if known == reason), Ending.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of one request.
+
+    Attributes:
+        retry_after_s: when the gateway said to come back; None where it said nothing.
+    """
+
+    ending: Ending
+    retry_after_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """One request and its answer; times are seconds since the load began.
@@ -44,6 +61,7 @@ class Exchange:
         done_s: when its answer was there.
         timeout_s: its deadline, counted from `sent_s`.
         retry_after_s: when the gateway said to come back; None where it said nothing.
+        faces: that were scored if it ended well; 0 where that is not known.
     """
 
     stream: str
@@ -53,6 +71,7 @@ class Exchange:
     timeout_s: float
     ending: Ending
     retry_after_s: float | None = None
+    faces: int = 0
 
     @property
     def latency_ms(self) -> float:
@@ -68,6 +87,11 @@ class Exchange:
     def is_late(self) -> bool:
         """Answered with scores although its deadline had passed."""
         return self.ending is Ending.OK and self.done_s - self.sent_s > self.timeout_s
+
+    @property
+    def is_in_time(self) -> bool:
+        """Answered with scores before its deadline."""
+        return self.ending is Ending.OK and not self.is_late
 
     @property
     def is_told(self) -> bool:

@@ -8,6 +8,7 @@ The arms take turns, so that a machine that changes its speed changes it for all
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,8 @@ from ferserve.serving.benchmarks.capacity import WARM_UP
 from ferserve.serving.benchmarks.estimates import Estimate, Samples, estimate, quantile, ratio
 from ferserve.serving.benchmarks.exchanges import Ending, Exchange, blocks_by_time
 from ferserve.serving.benchmarks.gateways import CpuMeter, CpuShares, Subject
-from ferserve.serving.benchmarks.generator import Generator, Stream, Work
+from ferserve.serving.benchmarks.generator import Generator, Stream
+from ferserve.serving.benchmarks.transports import GrpcTransport, Work
 
 BLOCK_S: Final = 4.0
 """Long enough for what one crowd does to its neighbours to lie within one block."""
@@ -94,7 +96,7 @@ class FairnessReport:
 
 async def measure_fairness(subject: Subject, selfie: Work, crowd: Work, config: FairnessConfig) -> FairnessReport:
     """Find out what either kind costs, then let the arms take turns."""
-    async with Generator(subject.target) as generator:
+    async with Generator(GrpcTransport(subject.target)) as generator:
         await generator.connect()
         selfies_per_s = await _capacity_per_s(generator, selfie, config.step_s)
         crowds_per_s = await _capacity_per_s(generator, crowd, config.step_s)
@@ -121,7 +123,7 @@ async def measure_fairness(subject: Subject, selfie: Work, crowd: Work, config: 
 
 async def _capacity_per_s(generator: Generator, work: Work, step_s: float) -> float:
     """Answers a second to `CALLERS` callers. Few answers of much work: counted from the first to the last."""
-    exchanges = await generator.keep_busy(work, CALLERS, step_s)
+    exchanges = await generator.keep_busy(repeat(work), CALLERS, step_s)
     done_s = sorted(exchange.done_s for exchange in exchanges if exchange.ending is Ending.OK)
     counted = [moment_s for moment_s in done_s if moment_s >= WARM_UP * step_s]
     return (len(counted) - 1) / (counted[-1] - counted[0])

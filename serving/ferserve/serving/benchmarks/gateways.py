@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from ferserve.serving.cores import available_cores
 from ferserve.serving.errors import StartError
@@ -37,11 +38,13 @@ class Counters:
         faces_computed: that entered a batch.
         faces_answered: that an answer held.
         expired: pictures and faces dropped before computation because their deadline had passed.
+        batches: largest number of faces of each bucket of the histogram, and how many batches it and those below hold.
     """
 
     faces_computed: float
     faces_answered: float
     expired: float
+    batches: tuple[tuple[float, float], ...] = ()
 
     def since(self, before: "Counters") -> "Counters":
         """What was counted in between."""
@@ -49,6 +52,9 @@ class Counters:
             faces_computed=self.faces_computed - before.faces_computed,
             faces_answered=self.faces_answered - before.faces_answered,
             expired=self.expired - before.expired,
+            batches=tuple(
+                (most, count - then) for (most, count), (_, then) in zip(self.batches, before.batches, strict=True)
+            ),
         )
 
 
@@ -69,7 +75,18 @@ def read_counters(admin: str) -> Counters:
         faces_computed=total("ferserve_batch_faces_sum"),
         faces_answered=total("ferserve_faces_total"),
         expired=total("ferserve_dropped_before_compute_total", cause="expired"),
+        batches=_histogram(samples, "ferserve_batch_faces_bucket"),
     )
+
+
+def _histogram(samples: Iterable[Sample], name: str) -> tuple[tuple[float, float], ...]:
+    """The cumulative counts of a histogram by upper bound, over all its labels."""
+    counts: dict[float, float] = {}
+    for sample in samples:
+        if sample.name == name:
+            most = float(sample.labels["le"])
+            counts[most] = counts.get(most, 0.0) + sample.value
+    return tuple(sorted(counts.items()))
 
 
 class OwnGateway:
@@ -79,6 +96,7 @@ class OwnGateway:
         self._process = process
         self._logs = logs
         self.target = addresses["gRPC"]
+        self.rest = addresses["REST"].removeprefix("http://")
         self.admin = addresses["admin"]
 
     def cpu_s(self) -> float:
@@ -86,10 +104,13 @@ class OwnGateway:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
+    def rss_mib(self) -> float:
+        """The memory that it holds."""
+        return self._memory_mib("VmRSS:")
+
     def peak_rss_mib(self) -> float:
         """The most memory that it ever held."""
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / _KIB_A_MIB
+        return self._memory_mib("VmHWM:")
 
     def tell_to_stop(self) -> None:
         """Send SIGTERM."""
@@ -98,6 +119,10 @@ class OwnGateway:
     def ended(self) -> int:
         """Wait for its end; its exit code."""
         return self._process.wait(_STOP_TIMEOUT_S)
+
+    def _memory_mib(self, name: str) -> float:
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / _KIB_A_MIB
 
     def logged(self, message: str) -> dict[str, Any]:
         """The first record with this message that it logged."""
@@ -159,12 +184,14 @@ class Subject:
     """The gateway under measurement.
 
     Attributes:
-        target: of its gRPC port.
+        target: HOST:PORT of its gRPC port.
+        rest: HOST:PORT of its HTTP port; None where nobody said.
         admin: http://HOST:PORT of its admin port; None where nobody said.
         own: its process; None where somebody else runs it.
     """
 
     target: str
+    rest: str | None = None
     admin: str | None = None
     own: OwnGateway | None = None
 
@@ -193,6 +220,10 @@ class CpuMeter:
         wall_s, generator_s, gateway_s = (now - then for now, then in zip(self._now(), self._began, strict=True))
         cores_s = wall_s * available_cores()
         return CpuShares(generator=generator_s / cores_s, gateway=gateway_s / cores_s)
+
+    def gateway_s(self) -> float:
+        """Seconds of CPU time that the gateway used; NaN unless it is our own."""
+        return self._now()[2] - self._began[2]
 
     def _now(self) -> tuple[float, float, float]:
         return time.monotonic(), time.process_time(), self._own.cpu_s() if self._own else nan

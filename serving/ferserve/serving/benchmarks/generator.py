@@ -1,46 +1,20 @@
-"""Offers requests to a gateway over gRPC, cheaply: bodies are encoded once, answers are not read, nothing is retried.
+"""Offers requests to a gateway, cheaply: bodies are encoded once, answers are hardly read, nothing is retried.
 
 Open loop: every request goes out when it is due, whatever became of those before. Closed loop: a fixed number of
-callers who each wait for their answer; only for finding out what the gateway can do.
+callers who each wait for their answer; for finding out what the gateway can do.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
-from typing import Final, Self
-
-import grpc
+from typing import Self
 
 from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
-from ferserve.serving.benchmarks.exchanges import Ending, Exchange, ending_of
-from ferserve.serving.client.calls import CHANNEL_OPTIONS
-from ferserve.serving.client.failures import error_of_rpc
-from ferserve.v1.expression_service_pb2 import DESCRIPTOR
-
-SERVICE: Final = DESCRIPTOR.services_by_name["ExpressionService"].full_name
-CONNECTIONS: Final = 4
-"""One connection's flow control would make callers wait for each other."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What one request asks.
-
-    Attributes:
-        method: of the service, such as `Analyze`.
-        body: the request message, encoded.
-        timeout_s: the deadline that goes with it.
-        faces: that the gateway scores for it; 0 where that is not known.
-    """
-
-    name: str
-    method: str
-    body: bytes
-    timeout_s: float
-    faces: int = 0
+from ferserve.serving.benchmarks.exchanges import Exchange
+from ferserve.serving.benchmarks.transports import Transport, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +29,8 @@ class Stream:
 class Generator:
     """Callers of one gateway, on one event loop. Use it in an `async with`."""
 
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._channels = [
-            grpc.aio.insecure_channel(target, options=[*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)])
-            for _ in range(CONNECTIONS)
-        ]
-        self._turn = 0
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,11 +38,11 @@ class Generator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.gather(*(channel.close(None) for channel in self._channels))
+        await self._transport.close()
 
     async def connect(self) -> None:
         """Open all connections, so that no request pays for one."""
-        await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
+        await self._transport.connect()
 
     async def offer(self, streams: Sequence[Stream], duration_s: float) -> list[Exchange]:
         """Open loop: send every stream's requests for `duration_s`, then wait for the last answers.
@@ -94,39 +63,34 @@ class Generator:
             sent.append(asyncio.create_task(self._exchange(streams[index].work, began_s, due_s)))
         return await asyncio.gather(*sent)
 
-    async def keep_busy(self, work: Work, callers: int, duration_s: float) -> list[Exchange]:
-        """Closed loop: `callers` send one request after the other for `duration_s`."""
+    async def keep_busy(self, works: Iterator[Work], callers: int, duration_s: float) -> list[Exchange]:
+        """Closed loop: `callers` send one request after the other for `duration_s`.
+
+        Args:
+            works: what is asked next, by whoever is next; without end.
+        """
         began_s = time.monotonic()
 
         async def call_again() -> list[Exchange]:
             done = []
             while (now_s := time.monotonic() - began_s) < duration_s:
-                done.append(await self._exchange(work, began_s, now_s))
+                done.append(await self._exchange(next(works), began_s, now_s))
             return done
 
         of_callers = await asyncio.gather(*(call_again() for _ in range(callers)))
         return list(chain.from_iterable(of_callers))
 
     async def _exchange(self, work: Work, began_s: float, due_s: float) -> Exchange:
-        channel = self._channels[self._turn % CONNECTIONS]
-        self._turn += 1
-        # Without serializers bytes go and come as they are.
-        method = channel.unary_unary(f"/{SERVICE}/{work.method}", request_serializer=None, response_deserializer=None)
-        ending, retry_after_s = Ending.OK, None
         sent_s = time.monotonic()
-        try:
-            await method(work.body, timeout=work.timeout_s)
-            done_s = time.monotonic()
-        except grpc.RpcError as failure:
-            done_s = time.monotonic()
-            error = error_of_rpc(failure, self._target)
-            ending, retry_after_s = ending_of(error), error.retry_after_s
+        answer = await self._transport.ask(work)
+        done_s = time.monotonic()
         return Exchange(
             stream=work.name,
             due_s=due_s,
             sent_s=sent_s - began_s,
             done_s=done_s - began_s,
             timeout_s=work.timeout_s,
-            ending=ending,
-            retry_after_s=retry_after_s,
+            ending=answer.ending,
+            retry_after_s=answer.retry_after_s,
+            faces=work.faces,
         )

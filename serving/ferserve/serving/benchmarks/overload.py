@@ -10,7 +10,8 @@ from ferserve.serving.benchmarks.capacity import BLOCK_S, WARM_UP, Step, best_of
 from ferserve.serving.benchmarks.estimates import Estimate, Samples, estimate, mean, quantile, ratio
 from ferserve.serving.benchmarks.exchanges import Ending, Exchange, blocks_by_time
 from ferserve.serving.benchmarks.gateways import Counters, CpuMeter, CpuShares, Subject
-from ferserve.serving.benchmarks.generator import Generator, Stream, Work
+from ferserve.serving.benchmarks.generator import Generator, Stream
+from ferserve.serving.benchmarks.transports import GrpcTransport, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ class OverloadReport:
 
 async def measure_overload(subject: Subject, work: Work, config: OverloadConfig) -> OverloadReport:
     """Find the capacity, then offer multiples of it."""
-    async with Generator(subject.target) as generator:
+    async with Generator(GrpcTransport(subject.target)) as generator:
         await generator.connect()
         steps = await find_capacity(generator, work, config.step_s)
         levels: list[Level] = []

@@ -1,5 +1,6 @@
 """The requests that are offered, made from the user's own picture."""
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -12,13 +13,12 @@ from ferserve.faces.decode import DecodeLimits, decode
 from ferserve.faces.detectors import Detector, default_detector
 from ferserve.faces.errors import InvalidRequestError
 from ferserve.faces.types import Box, Image
-from ferserve.serving.benchmarks.generator import Work
+from ferserve.serving.benchmarks.transports import Work
 from ferserve.serving.convert import options_to_pb
 from ferserve.serving.requests import AnalyzeOptions
 from ferserve.v1 import expression_service_pb2 as pb
 
 CROWD_FACES: Final = 200
-CROWD_COLUMNS: Final = 20
 CROWD_TIMEOUT_S: Final = 10.0
 LEAST_FOUND: Final = 0.9
 """Of a crowd's faces: what is measured with fewer is no crowd."""
@@ -54,7 +54,7 @@ class Payloads:
             InvalidRequestError: crops are wanted and no face is found.
         """
         if self._crops is None:
-            return _photo(self._data, AnalyzeOptions(), self._timeout_s)
+            return photo_work("photo", self._data, AnalyzeOptions(), self._timeout_s)
         return _crops(one_face(*best_face(self._data, default_detector())), self._crops, self._timeout_s)
 
     def selfie(self) -> Work:
@@ -65,31 +65,32 @@ class Payloads:
         """
         pixels, box = best_face(self._data, default_detector())
         if self._crops is None:
-            return _photo(self._data, AnalyzeOptions(), self._timeout_s)
+            return photo_work("photo", self._data, AnalyzeOptions(), self._timeout_s)
         return _crops(one_face(pixels, box), 1, self._timeout_s)
 
-    def crowd(self) -> Work:
-        """About `CROWD_FACES` faces: for whole pictures as many as the detector finds.
+    def crowd(self, faces: int = CROWD_FACES) -> Work:
+        """About so many faces: for whole pictures as many as the detector finds.
 
         Raises:
             InvalidRequestError: no face is found, or too few of the crowd's.
         """
         pixels, box = best_face(self._data, default_detector())
         if self._crops is not None:
-            return _crops(one_face(pixels, box), CROWD_FACES, CROWD_TIMEOUT_S)
-        data = crowd_picture(pixels, box, CROWD_FACES, tile_px=self._crowd_side_px // CROWD_COLUMNS)
+            return _crops(one_face(pixels, box), faces, CROWD_TIMEOUT_S)
+        data = crowd_picture(pixels, box, faces, side_px=self._crowd_side_px)
         found = len(default_detector().detect(decode(data, DecodeLimits()).pixels, size_px=self._crowd_side_px))
-        if found < LEAST_FOUND * CROWD_FACES:
+        if found < LEAST_FOUND * faces:
             raise InvalidRequestError(
-                f"picture: expected a face that is found {CROWD_FACES} times in a crowd of {CROWD_FACES}, got {found}"
+                f"picture: expected a face that is found {faces} times in a crowd of {faces}, got {found}"
             )
         options = AnalyzeOptions(detection_size_px=self._crowd_side_px)
-        return replace(_photo(data, options, CROWD_TIMEOUT_S), faces=found)
+        return replace(photo_work("crowd", data, options, CROWD_TIMEOUT_S), faces=found)
 
 
-def _photo(data: bytes, options: AnalyzeOptions, timeout_s: float) -> Work:
+def photo_work(name: str, data: bytes, options: AnalyzeOptions, timeout_s: float) -> Work:
+    """A whole picture."""
     request = pb.AnalyzeRequest(image=data, options=options_to_pb(options))
-    return Work(name="photo", method="Analyze", body=request.SerializeToString(), timeout_s=timeout_s)
+    return Work(name=name, method="Analyze", body=request.SerializeToString(), timeout_s=timeout_s)
 
 
 def _crops(data: bytes, count: int, timeout_s: float) -> Work:
@@ -135,13 +136,14 @@ def face_picture(pixels: Image, box: Box, *, side_px: int, scale: float) -> Imag
     return np.asarray(warped, dtype=np.uint8)
 
 
-def crowd_picture(pixels: Image, box: Box, faces: int, *, tile_px: int) -> bytes:
-    """A JPEG with the same face many times, in rows of `CROWD_COLUMNS`."""
+def crowd_picture(pixels: Image, box: Box, faces: int, *, side_px: int) -> bytes:
+    """A JPEG with the same face many times, about twice as wide as it is high and at most `side_px` wide."""
+    columns = math.ceil(math.sqrt(2 * faces))
+    rows, tile_px = -(-faces // columns), side_px // columns
     tile = face_picture(pixels, box, side_px=tile_px, scale=TILE_SCALE)
-    rows = -(-faces // CROWD_COLUMNS)
-    canvas = np.full((rows * tile_px, CROWD_COLUMNS * tile_px, 3), 128, dtype=np.uint8)
+    canvas = np.full((rows * tile_px, columns * tile_px, 3), 128, dtype=np.uint8)
     for index in range(faces):
-        y0, x0 = (tile_px * place for place in divmod(index, CROWD_COLUMNS))
+        y0, x0 = (tile_px * place for place in divmod(index, columns))
         canvas[y0 : y0 + tile_px, x0 : x0 + tile_px] = tile
     return _jpeg(canvas)
 

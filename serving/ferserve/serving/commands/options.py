@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ferserve.faces.precision import PrecisionChoice
+from ferserve.serving.workers.config import WorkerKind
 
 Models = Annotated[
     list[str] | None,
@@ -25,6 +26,13 @@ PrecisionName = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores unless told otherwise.")]
+WorkersName = Annotated[
+    WorkerKind | None, typer.Option("--workers", help="Where faces are scored: in this process, or on servers.")
+]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option("--endpoint", metavar="HOST:PORT", help="A server's gRPC port, for --workers. Repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 

@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ferserve.serving.commands.options import DetectorName, Hashes, Models, PrecisionName, Threads, models_section
+from ferserve.serving.commands.options import (
+    DetectorName,
+    Endpoints,
+    Hashes,
+    Models,
+    PrecisionName,
+    Threads,
+    WorkersName,
+    models_section,
+)
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 
@@ -22,6 +31,8 @@ def serve(
     detector: DetectorName = None,
     precision: PrecisionName = None,
     threads: Threads = None,
+    workers: WorkersName = None,
+    endpoint: Endpoints = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in effect as TOML.")] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain.
@@ -41,6 +52,7 @@ def serve(
         "models": models_section(model, sha256, detector, precision),
         "analyzer": _given(threads=threads),
         "embedded": _given(threads=threads),
+        "workers": _given(kind=workers, endpoints=endpoint or None),
     }
     settings = read_settings(ServeConfig, file=config, environ=os.environ, flags=flags)
     if print_config:

@@ -1,7 +1,6 @@
 """`ferserve stress`: how a gateway bears more than it can do, crowds, and SIGTERM; measured here and now."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
+from ferserve.serving.commands.measured import Admin, Target, measured_gateway, serve_flags
 from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models
 from ferserve.serving.errors import ConfigError
 
@@ -46,12 +46,8 @@ def stress(
         typer.Argument(exists=True, dir_okay=False, help="A picture with a face; synthetic noise by default."),
     ] = None,
     *,
-    target: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A gateway's gRPC port; by default one is started.")
-    ] = None,
-    admin: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="The --target's admin port, for what it counts.")
-    ] = None,
+    target: Target = None,
+    admin: Admin = None,
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
@@ -78,7 +74,8 @@ def stress(
 
     from ferserve.serving.benchmarks.payloads import Payloads
     from ferserve.serving.benchmarks.stages import describe_machine, synthetic_picture
-    from ferserve.serving.commands.stress_report import as_plain, print_report
+    from ferserve.serving.commands.figures import echo_json, plain
+    from ferserve.serving.commands.stress_report import print_report
 
     payloads = Payloads(
         synthetic_picture() if picture is None else picture.read_bytes(),
@@ -90,12 +87,12 @@ def stress(
     machine = describe_machine()
     with (
         Console(stderr=True).status("measuring"),
-        _subject(question, target, admin, _serve_flags(model, sha256, detector)) as subject,
+        _subject(question, target, admin, serve_flags(model, sha256, detector)) as subject,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         report = runner.run(_measure(question, subject, payloads, seconds, seed))
     if as_json:
-        typer.echo(json.dumps({"question": question, "machine": machine, **as_plain(report)}, indent=2))
+        echo_json({"question": question, "machine": machine, **plain(report)})
     else:
         print_report(report, machine)
 
@@ -121,19 +118,7 @@ async def _measure(
 
 @contextmanager
 def _subject(question: Question, target: str | None, admin: str | None, flags: list[str]) -> "Iterator[Subject]":
-    from ferserve.serving.benchmarks.gateways import Subject, own_gateway
-
-    if target is None:
-        with own_gateway(flags) as own:
-            yield Subject(target=own.target, admin=own.admin, own=own)
-        return
-    if question is Question.DRAIN:
+    if question is Question.DRAIN and target is not None:
         raise ConfigError(f"--target: expected none with drain, which stops the gateway, got {target}")
-    if flags:
-        raise ConfigError(f"--target: expected none with {flags[0].partition('=')[0]}, got {target}")
-    yield Subject(target=target, admin=f"http://{admin}" if admin else None)
-
-
-def _serve_flags(models: list[str] | None, hashes: list[str] | None, detector: str | None) -> list[str]:
-    flags = {"--model": models or [], "--sha256": hashes or [], "--detector": [detector] if detector else []}
-    return [f"{flag}={value}" for flag, values in flags.items() for value in values]
+    with measured_gateway(flags, target=target, admin=admin) as subject:
+        yield subject

@@ -1,36 +1,28 @@
 """What `ferserve stress` measured, for people and for programs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from math import isfinite, isnan
-from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from ferserve.serving.benchmarks.drain import DrainReport
-from ferserve.serving.benchmarks.estimates import Estimate
 from ferserve.serving.benchmarks.exchanges import Ending
 from ferserve.serving.benchmarks.fairness import FairnessReport
-from ferserve.serving.benchmarks.gateways import CpuShares
 from ferserve.serving.benchmarks.overload import Level, OverloadReport
+from ferserve.serving.commands.figures import (
+    cpu_text,
+    estimate_text,
+    machine_line,
+    number_text,
+    report_console,
+)
 
-FILE_WIDTH: Final = 130
-"""Columns where no terminal says how many it has."""
 Report = OverloadReport | FairnessReport | DrainReport
-
-
-def as_plain(report: Report) -> dict[str, Any]:
-    """What JSON takes; what was not observed is null."""
-    plain: dict[str, Any] = _without_nan(asdict(report))
-    return plain
 
 
 def print_report(report: Report, machine: Mapping[str, str | float]) -> None:
     """Print tables; brackets hold 95 % intervals."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
+    console = report_console()
     match report:
         case OverloadReport():
             _print_overload(report, console)
@@ -38,36 +30,38 @@ def print_report(report: Report, machine: Mapping[str, str | float]) -> None:
             _print_fairness(report, console)
         case DrainReport():
             _print_drain(report, console)
-    console.print(f"machine: {', '.join(f'{name} {value}' for name, value in machine.items())}", markup=False)
+    console.print(machine_line(machine), markup=False)
 
 
 def _print_overload(report: OverloadReport, console: Console) -> None:
     steps = Table("callers", "answers a second", title="closed loop: the capacity")
     for step in report.steps:
-        steps.add_row(str(step.callers), _text(step.answers_per_s))
+        steps.add_row(str(step.callers), estimate_text(step.answers_per_s))
     levels = Table("times the capacity", *(f"{level.multiple:g}" for level in report.levels), title="open loop")
     for name, cells in _level_rows(report.levels):
         levels.add_row(name, *cells)
     console.print(steps, levels, sep="\n")
-    console.print(f"goodput at the highest load over the best: {_text(report.goodput_over_peak, 3)}", markup=False)
+    console.print(
+        f"goodput at the highest load over the best: {estimate_text(report.goodput_over_peak, 3)}", markup=False
+    )
 
 
 def _level_rows(levels: Sequence[Level]) -> Iterator[tuple[str, list[str]]]:
     """The table on its side: levels are few, what is said of each is much."""
     yield "offered a second", [f"{level.offered_per_s:.1f}" for level in levels]
-    yield "goodput a second", [_text(level.goodput_per_s) for level in levels]
+    yield "goodput a second", [estimate_text(level.goodput_per_s) for level in levels]
     for ending in Ending:
         yield ending.value, [str(level.endings.get(ending.value, 0)) for level in levels]
     yield "answered late", [str(level.late) for level in levels]
     yield "refused without RetryInfo", [str(level.untold) for level in levels]
-    yield "answer p50 ms", [_text(level.answers.p50_ms) for level in levels]
-    yield "answer p99 ms", [_text(level.answers.p99_ms) for level in levels]
-    yield "refusal p50 ms", [_text(level.refusals.p50_ms) for level in levels]
-    yield "refusal p99 ms", [_text(level.refusals.p99_ms) for level in levels]
+    yield "answer p50 ms", [estimate_text(level.answers.p50_ms) for level in levels]
+    yield "answer p99 ms", [estimate_text(level.answers.p99_ms) for level in levels]
+    yield "refusal p50 ms", [estimate_text(level.refusals.p50_ms) for level in levels]
+    yield "refusal p99 ms", [estimate_text(level.refusals.p99_ms) for level in levels]
     yield "of it generator p99 ms", [f"{level.lag_p99_ms:.1f}" for level in levels]
-    yield "faces computed in vain", [_number(level.faces_in_vain) for level in levels]
-    yield "dropped before computation", [_number(level.dropped) for level in levels]
-    yield "CPU generator + gateway", [_cpu(level.cpu) for level in levels]
+    yield "faces computed in vain", [number_text(level.faces_in_vain) for level in levels]
+    yield "dropped before computation", [number_text(level.dropped) for level in levels]
+    yield "CPU generator + gateway", [cpu_text(level.cpu) for level in levels]
 
 
 def _print_fairness(report: FairnessReport, console: Console) -> None:
@@ -81,10 +75,10 @@ def _print_fairness(report: FairnessReport, console: Console) -> None:
             arm.company,
             f"{arm.others_per_s:.2f}",
             str(arm.selfies),
-            _text(arm.p50_ms),
-            _text(arm.p99_ms),
+            estimate_text(arm.p50_ms),
+            estimate_text(arm.p99_ms),
             ", ".join(f"{count} {name}" for name, count in answered.items()) or "0",
-            _cpu(arm.cpu),
+            cpu_text(arm.cpu),
         )
     console.print(table)
     console.print(
@@ -93,7 +87,7 @@ def _print_fairness(report: FairnessReport, console: Console) -> None:
         markup=False,
     )
     console.print(
-        f"p99 beside crowds over the same load of selfies: {_text(report.p99_over_same_load, 3)}", markup=False
+        f"p99 beside crowds over the same load of selfies: {estimate_text(report.p99_over_same_load, 3)}", markup=False
     )
 
 
@@ -108,26 +102,3 @@ def _print_drain(report: DrainReport, console: Console) -> None:
         f"{report.answered_after}; lost: {report.lost}; exit code {report.exit_code} after {report.took_s:.2f} s",
         markup=False,
     )
-
-
-def _text(estimate: Estimate, digits: int = 1) -> str:
-    if isnan(estimate.value):
-        return "-"
-    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
-
-
-def _number(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.0f}"
-
-
-def _cpu(cpu: CpuShares) -> str:
-    """Generator and gateway in per cent of the machine."""
-    return " + ".join("-" if isnan(share) else f"{share:.0%}" for share in (cpu.generator, cpu.gateway))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -5,18 +5,18 @@ two runs with one thread each.
 """
 
 import asyncio
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Self
-
-import numpy as np
 
 from ferserve.faces.archive import Archive
 from ferserve.faces.precision import PrecisionChoice
 from ferserve.faces.session import DEFAULT_PROVIDERS, ScoringSession
 from ferserve.serving.cores import available_cores, stand_back
 from ferserve.serving.errors import WorkerFailedError
-from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo, check_shape, grey_batch
+from ferserve.serving.workers.proof import prove
+from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
 
 MAX_THREADS: Final = 256
 
@@ -76,7 +76,7 @@ class EmbeddedWorker:
             )
             worker = cls(session, info, executor, config.threads)
             await worker.probe()
-            await worker._score_grey(2)  # a graph with a fixed batch passes with one crop
+            await prove(worker, faces=2, timeout_s=math.inf)  # a graph with a fixed batch passes with one crop
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
@@ -87,8 +87,9 @@ class EmbeddedWorker:
         """One run a thread."""
         return self._threads
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:
         """Score one batch on a thread of its own; a run that was begun is finished even when it is cancelled."""
+        del timeout_s  # ONNX Runtime cannot be interrupted; who waits leaves by cancelling
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.score, batch)
         except Exception as error:
@@ -98,7 +99,7 @@ class EmbeddedWorker:
 
     async def probe(self) -> None:
         """Score one grey crop; raises WorkerFailedError unless seven finite scores come back."""
-        await self._score_grey(1)
+        await prove(self, timeout_s=math.inf)
 
     def describe(self) -> WorkerInfo:
         """What runs here."""
@@ -107,12 +108,6 @@ class EmbeddedWorker:
     async def close(self) -> None:
         """Let the threads go; runs that were begun end by themselves."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-
-    async def _score_grey(self, faces: int) -> None:
-        scores = await self.infer(np.repeat(grey_batch(self._info.crop_shape), faces, axis=0))
-        check_shape(scores, faces)
-        if not np.isfinite(scores).all():
-            raise WorkerFailedError("expected finite scores of a grey crop, got NaN or infinity")
 
 
 def _check_providers(session: ScoringSession, config: EmbeddedConfig) -> None:

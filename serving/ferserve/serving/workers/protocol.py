@@ -38,6 +38,10 @@ class WorkerInfo:
     detail: str
 
 
+class WorkerDeadError(WorkerFailedError):
+    """It will not work again by itself: asking it a second time is no use."""
+
+
 class Worker(Protocol):
     """Scores batches. Every method is called on the event loop and must not block it."""
 
@@ -46,11 +50,14 @@ class Worker(Protocol):
         """How many `infer` calls it gains from at once, at least 1."""
         ...
 
-    async def infer(self, batch: CropBatch) -> ScoreBatch:
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:
         """Score one batch; cancelled when nobody waits for it any more.
 
+        Args:
+            timeout_s: after so long nobody wants the scores, above 0; travels on to where they are computed.
         Raises:
             WorkerFailedError: no scores; the caller may try elsewhere.
+            TimeoutError: none within `timeout_s`.
         """
         ...
 

@@ -12,7 +12,7 @@ def plot(
 ) -> None:
     """Draw loss and validation accuracy by epoch."""
     from ferserve.training.data.errors import DataError
-    from ferserve.training.runs import read_history
+    from ferserve.training.engine import read_history
     from ferserve.training.visualize import plot_curves
 
     rows = read_history(run)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.training.models.net import ExpressionNet
 
 STEM_WIDTH: Final = 32
 BLOCKS: Final = (
@@ -60,12 +61,15 @@ class ConvNormAct(nn.Module):
         return F.relu6(self.norm(x_NCHW))
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(ExpressionNet):
     """Grey faces in [-1, 1] to features and logits.
 
     Args:
         dropout: on the pooled features while training; the paper's 0.5.
     """
+
+    groups = (("stem",), *((f"blocks.{number}",) for number in range(len(BLOCKS))))
+    num_features = FEATURES
 
     def __init__(self, *, in_channels: int = 1, num_classes: int = NUM_EXPRESSIONS, dropout: float = 0.5) -> None:
         super().__init__()

@@ -4,10 +4,53 @@ from collections.abc import Callable
 from typing import Final
 
 from ferserve.training.recipe import Recipe
-from ferserve.training.recipes.mobilenet import mobilenet, mobilenet_96, mobilenet_base
+from ferserve.training.recipes.alexnet import (
+    alexnet,
+    alexnet_attributes,
+    alexnet_ck,
+    alexnet_ck48,
+    alexnet_ck_four_layers,
+    alexnet_faces,
+)
+from ferserve.training.recipes.mobilenet import (
+    mobilenet,
+    mobilenet_48,
+    mobilenet_96,
+    mobilenet_base,
+    mobilenet_refined,
+    mobilenet_refined_softmax,
+)
+from ferserve.training.recipes.net_b import (
+    dal_net,
+    dal_net_144,
+    dal_net_stage1,
+    dal_net_stage1_144,
+    net_b,
+    net_b_144,
+    net_b_dal,
+    net_b_dal_144,
+    net_b_dal_ce_mse,
+    net_b_dal_mse,
+    net_b_dal_mse_144,
+    net_b_faces,
+    net_b_faces_144,
+)
+from ferserve.training.recipes.transfer_resnet import (
+    transfer_resnet50,
+    transfer_resnet50_imagenet,
+    transfer_resnet50_vggface2,
+    transfer_resnet152_imagenet,
+    transfer_resnet152_vggface2,
+)
 
 RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
-    "mobilenet-base": mobilenet_base,
-    "mobilenet-96": mobilenet_96,
-    "mobilenet": mobilenet,
-}
+    make().name: make
+    for make in (
+        mobilenet_base, mobilenet_96, mobilenet, mobilenet_48, mobilenet_refined, mobilenet_refined_softmax,
+        net_b_faces, net_b, net_b_dal, net_b_dal_mse, net_b_dal_ce_mse, dal_net_stage1, dal_net,
+        net_b_faces_144, net_b_144, net_b_dal_144, net_b_dal_mse_144, dal_net_stage1_144, dal_net_144,
+        alexnet_faces, alexnet, alexnet_ck48, alexnet_attributes, alexnet_ck, alexnet_ck_four_layers,
+        transfer_resnet50, transfer_resnet50_imagenet, transfer_resnet50_vggface2,
+        transfer_resnet152_imagenet, transfer_resnet152_vggface2,
+    )
+}  # fmt: skip

@@ -1,13 +1,14 @@
-"""S4's coarse stage (Miao et al. 2019, section 3.2): MobileNet V1, face-trained, fine-tuned on FER-2013.
+"""S4's two stages (Miao et al. 2019, section 3.2): MobileNet V1, face-trained, on FER-2013, then on CK+ or JAFFE.
 
 In steps, each a recipe and a run that starts from the one before: `mobilenet-base` moves the face weights to
 expressions, `mobilenet-96` learns FER-2013's own labels, `mobilenet` sees the same crops larger and is the default.
+`mobilenet-48` is the paper's own coarse stage; `mobilenet-refined` its second, from a run of any of them.
 """
 
 from dataclasses import replace
 
 from ferserve.faces.preprocess import PreprocessSpec
-from ferserve.training.recipe import Augmentation, Objective, Optimisation, Phase, Recipe
+from ferserve.training.recipe import Augmentation, Objective, Optimisation, Phase, Recipe, Schedule
 
 PAPER = "Miao, Dong, Al Jaam, El Saddik 2019: A Deep Learning System for Recognizing Facial Expression in Real-Time"
 
@@ -15,6 +16,20 @@ PAPER = "Miao, Dong, Al Jaam, El Saddik 2019: A Deep Learning System for Recogni
 CROPS = PreprocessSpec(size_px=48, channels=1, box_scale=0.9, eye_y=0.38, eye_distance=0.36)
 """48 px and grey as FER-2013 is, faces placed as it places them (measured: docs/adr/0014); training takes its pictures
 whole, so only what is served depends on the last three."""
+
+
+PRINTED_VIEWS = Augmentation(
+    min_area=0.85,
+    max_zoom_out=1.0,
+    max_rotation_deg=0.0,
+    max_shift=0.04,
+    flip=True,
+    contrast=0.0,
+    brightness=0.0,
+    erase_probability=0.0,
+    erase_max_area=0.0,
+)
+"""Miao et al. 2019, section 3.1.2: a part of 85 to 100 % of the area wherever it fits, mirrored or not."""
 
 
 def mobilenet_base() -> Recipe:
@@ -89,4 +104,61 @@ def mobilenet() -> Recipe:
         version="1.1.0",
         phases=(Phase(epochs=4, input_size_px=128),),
         optimisation=replace(smaller.optimisation, rate=0.006, warmup_epochs=0.25),
+    )
+
+
+def mobilenet_48() -> Recipe:
+    """The paper's coarse stage as printed: 48 px, SGD at 0.01, x0.94 every 15 epochs, softmax and centre loss.
+
+    It prints no number of epochs: 100, with a stop after 20 without a gain. The stem keeps the face net's kernel; the
+    paper draws conv1 anew from a Gaussian.
+    """
+    base = mobilenet_base()
+    return replace(
+        base,
+        name="mobilenet-48",
+        phases=(Phase(epochs=100, input_size_px=48),),
+        optimisation=_printed(rate=0.01),
+        objective=replace(base.objective, vote_weight=0.0, smoothing=0.0),
+        augmentation=PRINTED_VIEWS,
+        patience_epochs=20,
+    )
+
+
+def mobilenet_refined() -> Recipe:
+    """The paper's refined stage on CK+ or JAFFE, from a run on FER-2013: a rate of 0.045, softmax and centre loss.
+
+    The classifier starts anew for the classes that the data set has. 48 px as printed; views are drawn anew each epoch,
+    so that 100 epochs stand for the paper's x200 copies.
+    """
+    coarse = mobilenet_48()
+    return replace(
+        coarse,
+        name="mobilenet-refined",
+        start="run",
+        phases=(Phase(epochs=100, input_size_px=48),),
+        batch_size=64,
+        optimisation=_printed(rate=0.045),
+        patience_epochs=40,
+        precision="fp32",
+    )
+
+
+def mobilenet_refined_softmax() -> Recipe:
+    """The same without the centre loss, for the paper's Table 3."""
+    refined = mobilenet_refined()
+    objective = replace(refined.objective, center_weight=0.0)
+    return replace(refined, name="mobilenet-refined-softmax", objective=objective)
+
+
+def _printed(*, rate: float) -> Optimisation:
+    return Optimisation(
+        rate=rate,
+        momentum=0.9,
+        weight_decay=4e-5,
+        warmup_epochs=0.0,
+        clip_norm=0.0,
+        ema_decay=0.0,
+        nesterov=False,
+        schedule=Schedule(kind="stairs", factor=0.94, every_epochs=15),
     )

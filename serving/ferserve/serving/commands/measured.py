@@ -1,0 +1,45 @@
+"""The gateway that `bench` and `stress` measure, and the flags that say which."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ferserve.serving.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ferserve.serving.benchmarks.gateways import Subject
+
+Target = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="A gateway's gRPC port; by default one is started.")
+]
+Rest = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The --target's HTTP port.")]
+Admin = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The --target's admin port, for what it counts.")]
+
+
+def serve_flags(models: list[str] | None, hashes: list[str] | None, detector: str | None) -> list[str]:
+    """The same flags for `ferserve serve`."""
+    flags = {"--model": models or [], "--sha256": hashes or [], "--detector": [detector] if detector else []}
+    return [f"{flag}={value}" for flag, values in flags.items() for value in values]
+
+
+@contextmanager
+def measured_gateway(
+    flags: list[str], *, target: str | None, rest: str | None = None, admin: str | None = None
+) -> "Iterator[Subject]":
+    """The gateway at `target`, or one of our own with these flags of `serve` until the block ends.
+
+    Raises:
+        ConfigError: flags for a gateway that runs already.
+        StartError: our own does not start.
+    """
+    from ferserve.serving.benchmarks.gateways import Subject, own_gateway
+
+    if target is None:
+        with own_gateway(flags) as own:
+            yield Subject(target=own.target, rest=own.rest, admin=own.admin, own=own)
+        return
+    if flags:
+        raise ConfigError(f"--target: expected none with {flags[0].partition('=')[0]}, got {target}")
+    yield Subject(target=target, rest=rest, admin=f"http://{admin}" if admin else None)

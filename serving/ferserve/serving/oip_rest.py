@@ -1,0 +1,287 @@
+"""The Open Inference Protocol over HTTP, under `/v2`: JSON, or JSON with tensors in binary behind it.
+
+In the binary form, Triton's extension `binary_tensor_data`, the header `Inference-Header-Content-Length` says how many
+bytes of the body are JSON; what follows are the tensors whose parameters name a `binary_data_size`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final
+
+import numpy as np
+import orjson
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ferserve.faces.errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
+from ferserve.serving.health import Health
+from ferserve.serving.oip import (
+    EXTENSIONS,
+    OUTPUT,
+    PLATFORM,
+    SERVER_NAME,
+    InferenceProtocol,
+    InferenceRequest,
+    InputTensor,
+    TensorSpec,
+    answer_parameters,
+    configuration,
+    input_spec,
+    output_spec,
+)
+from ferserve.serving.requests import CropScores
+from ferserve.serving.rest_body import RAW, BodyReader
+from ferserve.serving.rest_calls import request_context, unless_caller_leaves
+from ferserve.serving.rest_errors import JSON_TYPE, OIP_PREFIX, validation_message
+
+HEAD_LENGTH: Final = "Inference-Header-Content-Length"
+MAX_JSON_BYTES: Final = 4 * 2**20
+"""Of a body's JSON: every number in it becomes an object on the event loop. Larger tensors go in binary."""
+MAX_TENSORS: Final = 8
+MAX_RANK: Final = 8
+
+Parameters = dict[str, bool | int | float | str]
+Dimension = Annotated[int, Field(strict=True)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Input(_Message):
+    name: str
+    datatype: str
+    shape: Annotated[list[Dimension], Field(max_length=MAX_RANK)]
+    parameters: Parameters = Field(default_factory=dict)
+    data: list[Any] | None = None
+
+
+class _Output(_Message):
+    name: str
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class _InferenceMessage(_Message):
+    id: str = ""
+    parameters: Parameters = Field(default_factory=dict)
+    inputs: Annotated[list[_Input], Field(max_length=MAX_TENSORS)]
+    outputs: Annotated[list[_Output], Field(max_length=MAX_TENSORS)] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a body held: the request, and the form of its answer."""
+
+    request: InferenceRequest
+    request_id: str
+    in_binary: bool
+
+
+def add_inference_routes(
+    app: FastAPI, protocol: InferenceProtocol, health: Health, reader: BodyReader, *, max_tensor_bytes: int
+) -> None:
+    """Let an application answer the protocol's paths.
+
+    Args:
+        max_tensor_bytes: most bytes of the tensors of one body together.
+    """
+    routes = _Routes(protocol, health, reader, max_tensor_bytes)
+    model = "/models/{name}"
+    add = partial(app.add_api_route, include_in_schema=False)
+    add(OIP_PREFIX, routes.server_metadata)
+    add(f"{OIP_PREFIX}/health/live", routes.server_live)
+    add(f"{OIP_PREFIX}/health/ready", routes.server_ready)
+    add(f"{OIP_PREFIX}/repository/index", routes.repository_index, methods=["POST"])
+    for place in (f"{OIP_PREFIX}{model}", f"{OIP_PREFIX}{model}/versions/{{version}}"):
+        add(place, routes.model_metadata)
+        add(f"{place}/ready", routes.model_ready)
+        add(f"{place}/config", routes.model_config)
+        add(f"{place}/infer", routes.infer, methods=["POST"])
+
+
+class _Routes:
+    """The paths; errors are raised."""
+
+    def __init__(self, protocol: InferenceProtocol, health: Health, reader: BodyReader, max_tensor_bytes: int) -> None:
+        self._protocol = protocol
+        self._health = health
+        self._reader = reader
+        self._max_tensor_bytes = max_tensor_bytes
+
+    async def server_live(self) -> Response:
+        return _json({"live": True})
+
+    async def server_ready(self) -> Response:
+        return _readiness(is_ready=self._protocol.is_ready)
+
+    async def model_ready(self, name: str, version: str = "") -> Response:
+        return _readiness(is_ready=self._protocol.is_model_ready(name, version))
+
+    async def server_metadata(self) -> Response:
+        with self._health.accept():
+            return _json({"name": SERVER_NAME, "version": self._protocol.version, "extensions": EXTENSIONS})
+
+    async def repository_index(self) -> Response:
+        with self._health.accept():
+            models = self._protocol.models()
+            return _json([{"name": model.name, "version": model.version, "state": "READY"} for model in models])
+
+    async def model_metadata(self, name: str, version: str = "") -> Response:
+        with self._health.accept():
+            model = self._protocol.model(name, version)
+            return _json(
+                {
+                    "name": model.name,
+                    "versions": [model.version],
+                    "platform": PLATFORM,
+                    "inputs": [_metadata(input_spec(model))],
+                    "outputs": [_metadata(output_spec())],
+                }
+            )
+
+    async def model_config(self, name: str, version: str = "") -> Response:
+        with self._health.accept():
+            model = self._protocol.model(name, version)
+            return _json(
+                {
+                    "name": model.name,
+                    "platform": PLATFORM,
+                    "max_batch_size": 0,
+                    "input": [_tensor_config(input_spec(model))],
+                    "output": [_tensor_config(output_spec())],
+                    "parameters": {key: {"string_value": value} for key, value in configuration(model).items()},
+                }
+            )
+
+    async def infer(self, request: Request, name: str, version: str = "") -> Response:
+        context = request_context(request)
+        with self._health.accept():
+            self._protocol.model(name, version)  # before a large body comes for nothing
+            head_bytes = _head_bytes(request)
+            max_bytes = MAX_JSON_BYTES if head_bytes is None else head_bytes + self._max_tensor_bytes
+            parse = partial(_asked, name=name, version=version, head_bytes=head_bytes)
+            async with self._reader.read(request, parse, max_bytes=max_bytes, deadline_s=context.deadline_s) as asked:
+                answer = await unless_caller_leaves(request, self._protocol.infer(asked.request, context))
+        return _answer(answer, asked)
+
+
+def _head_bytes(request: Request) -> int | None:
+    """How much of the body is JSON; None for all of it.
+
+    Raises:
+        UnsupportedMediaError: the body is compressed.
+        InvalidRequestError: the header is no number.
+        ImageTooLargeError: the JSON is too long.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UnsupportedMediaError(f"content encoding: expected none, got {encoding[:32]!r}")
+    text = request.headers.get(HEAD_LENGTH)
+    if text is None:
+        return None
+    if not text.isdecimal() or not text.isascii():
+        raise InvalidRequestError(f"{HEAD_LENGTH}: expected a number of bytes, got {text[:32]!r}")
+    if len(text) > len(str(MAX_JSON_BYTES)) or int(text) > MAX_JSON_BYTES:
+        raise ImageTooLargeError(f"{HEAD_LENGTH}: expected at most {MAX_JSON_BYTES}, got {text[:32]}")
+    return int(text)
+
+
+def _asked(body: bytes, *, name: str, version: str, head_bytes: int | None) -> _Asked:
+    """Take a body apart.
+
+    Raises:
+        InvalidRequestError: it is no such JSON, or its binary part is of another length than it says.
+    """
+    head, binary = (body, b"") if head_bytes is None else (body[:head_bytes], body[head_bytes:])
+    if head_bytes is not None and len(head) < head_bytes:
+        raise InvalidRequestError(f"{HEAD_LENGTH}: expected at most the body's {len(body)} bytes, got {head_bytes}")
+    try:
+        message = _InferenceMessage.model_validate_json(head)
+    except ValidationError as error:
+        raise InvalidRequestError(validation_message(error.errors(include_url=False, include_input=False))) from None
+    request = InferenceRequest(
+        model=name,
+        version=version,
+        inputs=_inputs(message.inputs, binary),
+        outputs=[(output.name, output.parameters) for output in message.outputs],
+        parameters=message.parameters,
+    )
+    by_default = message.parameters.get("binary_data_output", False)
+    in_binary = any(output.parameters.get("binary_data", by_default) for output in message.outputs)
+    return _Asked(request=request, request_id=message.id, in_binary=in_binary if message.outputs else bool(by_default))
+
+
+def _inputs(tensors: Sequence[_Input], binary: bytes) -> list[InputTensor]:
+    inputs, taken = [], 0
+    for tensor in tensors:
+        size_bytes = tensor.parameters.get("binary_data_size")
+        if size_bytes is None:
+            inputs.append(_with(tensor, _numbers(tensor)))
+            continue
+        if isinstance(size_bytes, bool) or not isinstance(size_bytes, int) or size_bytes < 0:
+            raise InvalidRequestError(f"binary_data_size: expected a number of bytes, got {str(size_bytes)[:32]!r}")
+        if tensor.data is not None:
+            raise InvalidRequestError(f"input {tensor.name[:64]}: expected data or binary_data_size, got both")
+        inputs.append(_with(tensor, binary[taken : taken + size_bytes]))
+        taken += size_bytes
+    if taken != len(binary):
+        raise InvalidRequestError(
+            f"binary part of the body: expected {taken} bytes, the sum of binary_data_size, got {len(binary)}"
+        )
+    return inputs
+
+
+def _with(tensor: _Input, data: Any) -> InputTensor:
+    return InputTensor(
+        name=tensor.name, datatype=tensor.datatype, shape=tensor.shape, data=data, parameters=tensor.parameters
+    )
+
+
+def _numbers(tensor: _Input) -> Any:
+    """The numbers of a tensor in JSON, flat or in rows."""
+    if tensor.data is None:
+        raise InvalidRequestError(f"input {tensor.name[:64]}: expected data or binary_data_size, got neither")
+    try:
+        return np.array(tensor.data)
+    except ValueError:  # numpy's words for rows of unequal lengths
+        raise InvalidRequestError(f"data of {tensor.name[:64]}: expected rows of equal lengths, got others") from None
+
+
+def _answer(answer: CropScores, asked: _Asked) -> Response:
+    spec = output_spec()
+    tensor: dict[str, Any] = {"name": OUTPUT, "datatype": spec.datatype, "shape": answer.scores.shape}
+    whole = {
+        "model_name": answer.model.name,
+        "model_version": answer.model.version,
+        "parameters": answer_parameters(answer),
+        "outputs": [tensor],
+    }
+    if asked.request_id:
+        whole["id"] = asked.request_id
+    if not asked.in_binary:
+        tensor["data"] = answer.scores.ravel()
+        return _json(whole)
+    binary = answer.scores.astype("<f4").tobytes()
+    tensor["parameters"] = {"binary_data_size": len(binary)}
+    head = orjson.dumps(whole)
+    return Response(head + binary, headers={HEAD_LENGTH: str(len(head))}, media_type=RAW)
+
+
+def _metadata(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _tensor_config(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": spec.shape}
+
+
+def _readiness(*, is_ready: bool) -> Response:
+    return _json({"ready": is_ready}, status_code=200 if is_ready else 503)
+
+
+def _json(content: Any, *, status_code: int = 200) -> Response:
+    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, status_code=status_code, media_type=JSON_TYPE)

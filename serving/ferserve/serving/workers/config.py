@@ -1,0 +1,63 @@
+"""Which workers score, and when one of them is taken out."""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+WorkerKind = Literal["embedded", "torchserve", "triton"]
+MAX_CONCURRENCY: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersConfig:
+    """Where batches are scored.
+
+    Attributes:
+        kind: `embedded` is ONNX Runtime in this process; `torchserve` and `triton` are servers at `endpoints`.
+        endpoints: host:port of each server's gRPC port; none for `embedded`. Every loaded archive is scored by all.
+        concurrency: batches that one server is given at once, 1 to 256: more than one, or it idles while an answer
+            travels. `embedded` has its own threads.
+        call_timeout_s: longest that a server may take for one batch or one probe, above 0. A probe that takes longer
+            takes the server out, and so do `failures_to_open` batches in a row.
+        recovery_timeout_s: longest that connecting to a server, or bringing a model back on it, may take; above 0.
+        probe_interval_s: a worker that scored nothing for so long is asked to score a grey crop, above 0.
+        failures_to_open: failures in a row that take a worker out, at least 1; wrong answers do so at once.
+        retry_s: how long a worker is left alone once taken out, above 0; doubled at each failed trial and at each
+            relapse.
+        max_retry_s: the most that it is doubled to, at least `retry_s`.
+    """
+
+    kind: WorkerKind = "embedded"
+    endpoints: tuple[str, ...] = ()
+    concurrency: int = 2
+    call_timeout_s: float = 2.0
+    recovery_timeout_s: float = 60.0
+    probe_interval_s: float = 5.0
+    failures_to_open: int = 3
+    retry_s: float = 0.5
+    max_retry_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.kind == "embedded" and self.endpoints:
+            raise ValueError(f"endpoints must be empty for kind embedded, got {', '.join(self.endpoints)}")
+        if self.kind != "embedded" and not self.endpoints:
+            raise ValueError(f"endpoints must name at least one server for kind {self.kind}, got none")
+        for endpoint in self.endpoints:
+            _check_endpoint(endpoint)
+        if len(set(self.endpoints)) != len(self.endpoints):
+            raise ValueError(f"endpoints must differ, got {', '.join(self.endpoints)}")
+        if not 1 <= self.concurrency <= MAX_CONCURRENCY:
+            raise ValueError(f"concurrency must be 1 to {MAX_CONCURRENCY}, got {self.concurrency}")
+        if self.failures_to_open < 1:
+            raise ValueError(f"failures_to_open must be at least 1, got {self.failures_to_open}")
+        for name in ("call_timeout_s", "recovery_timeout_s", "probe_interval_s", "retry_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not self.retry_s <= self.max_retry_s < math.inf:
+            raise ValueError(f"max_retry_s must be at least retry_s ({self.retry_s}), got {self.max_retry_s}")
+
+
+def _check_endpoint(endpoint: str) -> None:
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise ValueError(f"endpoints must be host:port each, got {endpoint!r}")

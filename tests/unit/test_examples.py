@@ -1,0 +1,59 @@
+"""What a run is given: data sets cut by what a recipe learns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ferserve.training.data.errors import DataError
+from ferserve.training.examples import read_run_data
+from ferserve.training.recipes.mobilenet import mobilenet_refined
+from ferserve.training.recipes.net_b import net_b, net_b_faces
+
+
+def _people(folder, counts):
+    rng = np.random.default_rng(0)
+    for name, count in counts.items():
+        (folder / name).mkdir()
+        for number in range(1, count + 1):
+            pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{name}_{number:04d}.jpg")
+    return f"lfw={folder}"
+
+
+def test_identities_hold_out_one_picture_a_person(tmp_path):
+    data = read_run_data(_people(tmp_path, {"Ann": 5, "Bob": 2, "Cid": 4}), net_b_faces())
+    assert data.fit.num_classes == 2
+    assert data.fit.labels.bincount().tolist() == [4, 3]
+    assert data.validation.labels.tolist() == [0, 1]
+    assert data.fit.crops.shape == (7, 48, 48, 1)
+    assert data.dropped == {"person_with_fewer_than_4_pictures": 2}
+    again = read_run_data(f"lfw={tmp_path}", net_b_faces())
+    assert again.sha256 == data.sha256
+    assert (again.fit.crops == data.fit.crops).all()
+
+
+def test_people_of_the_validation_split_are_not_fitted_on(tmp_path):
+    for expression in ("anger", "happy"):
+        (tmp_path / expression).mkdir()
+        for person in range(10):
+            for frame in range(3):
+                pixels = np.full((48, 48), 20 * person + frame, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / expression / f"S{person:03d}_001_{frame:08d}.png")
+    data = read_run_data(f"ck48={tmp_path}", replace(mobilenet_refined(), validation_share=0.2))
+    shades = [set((examples.crops[:, 0, 0, 0] // 20).tolist()) for examples in (data.fit, data.validation)]
+    assert not shades[0] & shades[1]
+    assert len(data.validation) == 12
+    assert data.fit.num_classes == 8
+    assert data.fit.votes.shape == (48, 8)
+
+
+def test_another_kind_of_data_is_refused(tmp_path):
+    data = _people(tmp_path, {"Ann": 5})
+    with pytest.raises(
+        DataError, match="learns expressions, expected a data set of kind expression, lfw is of kind identity"
+    ):
+        read_run_data(data, net_b())
+    with pytest.raises(DataError, match="recipe net-b-faces learns identities, fer2013 has expressions"):
+        read_run_data(f"fer2013={tmp_path}", net_b_faces())
