@@ -79,14 +79,45 @@ def test_a_file_that_cannot_be_read_is_a_row(run, pictures, tiny_archive, tmp_pa
     code, _, _ = run("score", pictures, "--out", out, "--model", tiny_archive)
     rows = {row["path"].rpartition("/")[2]: row for row in map(json.loads, out.read_text().splitlines())}
     assert code == 0
-    assert (rows["dangling.jpg"]["status"], rows["dangling.jpg"]["code"]) == ("error", "INVALID_IMAGE")
+    assert (rows["dangling.jpg"]["status"], rows["dangling.jpg"]["code"]) == ("error", "UNREADABLE")
     assert rows["dangling.jpg"]["message"] == "the file cannot be read: No such file or directory"
+
+
+def test_crops_are_written_where_they_are_asked_for(run, pictures, tiny_archive, tmp_path):
+    out, crops = tmp_path / "scores", pictures / "crops"
+    flags = ("--out", out, "--model", tiny_archive, "--crops", crops)
+    assert run("score", pictures, *flags)[0] == 0
+    rows = {row["path"].removeprefix(f"{pictures}/"): row for row in pq.read_table(out).to_pylist()}
+    named = {name: row["crop"] for name, row in rows.items()}
+    assert (
+        named["1.jpg"]
+        == named["deeper/2.jpg"]
+        == f"{rows['1.jpg']['content_sha256'][:2]}/" + (f"{rows['1.jpg']['content_sha256']}-0.png")
+    )
+    assert named["flat.bmp"] is None
+    assert cv2.imread(str(crops / named["1.jpg"])).shape == (224, 224, 3)
+    assert [path.suffix for path in crops.rglob("*") if path.is_file()] == [".png"]
+    code, printed, _ = run("score", pictures, *flags, "--json")  # the crops themselves are no source
+    assert (code, json.loads(printed)["pictures"], json.loads(printed)["kept"]) == (0, 0, 4)
+
+
+def test_a_dry_run_says_how_long_it_would_take(run, pictures, tiny_archive, tmp_path):
+    code, printed, _ = run("score", pictures, "--dry-run", "--model", tiny_archive, "--json")
+    assert code == 0
+    estimate = json.loads(printed)
+    assert (estimate["pictures"], estimate["sampled"], estimate["faces"], estimate["errors"]) == (4, 4, 2, 1)
+    assert estimate["seconds"] > 0
+    code, printed, _ = run("score", pictures, "--dry-run", "--model", tiny_archive)
+    assert (code, printed.splitlines()[0].partition(";")[0]) == (0, "4 pictures")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["{pictures}", "--out", "{tmp}/x.xlsx"], 2, "expected a name that ends in .parquet, .csv, .jsonl"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--fresh", "--mix"], 2, "expected one of them at most"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--endpoint", "h:1", "--threads", "2"], 2, "none with --threads"),
+        (["{pictures}", "--out", "{tmp}/x.xlsx"], 2, "a name that ends in .parquet, .csv, .jsonl"),
         (["{pictures}", "--out", "{tmp}/absent/x.csv"], 2, "expected an existing folder"),
         (["{tmp}/absent", "--out", "{tmp}/x.csv"], 2, "which does not exist"),
         (["{tmp}/empty", "--out", "{tmp}/x.csv"], 2, "found none"),

@@ -3,53 +3,21 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.bulk.rows import analysis, face
 
 from ferserve.faces.errors import InvalidImageError
 from ferserve.faces.labels import LABELS
-from ferserve.faces.types import Box, Detection, Quality, QualityIssue, ScoredFace
-from ferserve.serving.bulk.pictures import find_pictures, shown
+from ferserve.serving.bulk.disk import OutputError
 from ferserve.serving.bulk.rows import COLUMNS, rows_of
-from ferserve.serving.bulk.writers import ROWS_PER_GROUP, check_out, open_table
+from ferserve.serving.bulk.shards import SCHEMA
+from ferserve.serving.bulk.sources import SourceCode, SourceError, shown
+from ferserve.serving.bulk.writers import is_file, write_file
 from ferserve.serving.errors import ConfigError
-from ferserve.serving.requests import ImageAnalysis, ModelRef, StageTimings
 
 NAMES = [column.name for column in COLUMNS]
-SCORES = np.array([0.1, 0.0, 0.1, 0.5, 0.1, 0.1, 0.1], dtype=np.float32)
-
-
-def face(*, landmarks: bool = True) -> ScoredFace:
-    return ScoredFace(
-        detection=Detection(
-            box=Box(x0=1.5, y0=2.5, x1=31.5, y1=42.5),
-            score=0.9,
-            landmarks=np.arange(10, dtype=np.float32).reshape(5, 2) if landmarks else None,
-        ),
-        scores=SCORES,
-        uncertain=True,
-        quality=Quality(
-            size_px=30.0,
-            sharpness=12.0,
-            yaw=0.25 if landmarks else None,
-            roll_deg=-3.0 if landmarks else None,
-            issues=(QualityIssue.SMALL, QualityIssue.BLURRED),
-        ),
-    )
-
-
-def analysis(*faces: ScoredFace) -> ImageAnalysis:
-    return ImageAnalysis(
-        width_px=64,
-        height_px=48,
-        faces=faces,
-        detector="haar",
-        model=ModelRef(name="m", version="1", archive_sha256="a" * 64, preprocess_sha256="b" * 64, precision="int8"),
-        timings=StageTimings(),
-    )
-
-
 ROWS = [
     *rows_of("a.jpg", analysis(face(), face(landmarks=False))),
     *rows_of("b.jpg", analysis()),
@@ -87,11 +55,23 @@ def test_an_unforeseen_error_says_nothing_of_itself():
     assert (row["code"], row["message"]) == ("INTERNAL", "internal error")
 
 
+def test_an_error_of_a_source_keeps_its_code():
+    (row,) = rows_of("c.jpg", SourceError(SourceCode.UNREADABLE, "the file cannot be read"))
+    assert (row["code"], row["message"], row["content_sha256"]) == ("UNREADABLE", "the file cannot be read", None)
+
+
+def test_rows_say_what_was_read_and_when_in_a_video():
+    (row,) = rows_of("v.mp4#t=1.500", analysis(), content=b"\xab" * 32, time_s=1.5)
+    assert (row["content_sha256"], row["time_s"]) == ("ab" * 32, 1.5)
+
+
 def write(out: Path, rows, *, interrupted: bool = False) -> None:
-    with open_table(out) as table:
-        table.write(rows)
+    def tables():
+        yield pa.Table.from_pylist(rows, schema=SCHEMA)
         if interrupted:
             raise KeyboardInterrupt
+
+    write_file(out, tables())
 
 
 def test_parquet_holds_the_rows_with_types_and_meanings(tmp_path):
@@ -99,20 +79,11 @@ def test_parquet_holds_the_rows_with_types_and_meanings(tmp_path):
     table = pq.read_table(tmp_path / "x.parquet")
     assert table.column_names == NAMES
     assert str(table.schema.field("happy").type) == "float"
-    assert table.schema.field("path").metadata == {b"meaning": b"the picture, as it was found"}
+    assert table.schema.field("width_px").metadata == {b"meaning": b"of the picture after EXIF rotation"}
     read = table.to_pylist()
     assert [row["path"] for row in read] == ["a.jpg", "a.jpg", "b.jpg", "c,\n.jpg"]
     assert read[0]["happy"] == pytest.approx(0.5)
     assert read[3]["happy"] is None
-
-
-def test_parquet_is_written_in_groups_so_that_memory_is_bounded(tmp_path):
-    with open_table(tmp_path / "x.parquet") as table:
-        for _ in range(ROWS_PER_GROUP):
-            table.write(ROWS[:2])
-    written = pq.ParquetFile(tmp_path / "x.parquet")
-    assert written.metadata.num_rows == 2 * ROWS_PER_GROUP
-    assert written.num_row_groups == 2
 
 
 def test_csv_holds_the_rows_as_text(tmp_path):
@@ -139,25 +110,30 @@ def test_a_run_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, nam
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_full_disk_leaves_the_earlier_file_and_says_so(tmp_path):
+    def tables():
+        yield from ()
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "x.csv").write_text("earlier")
+    with pytest.raises(OutputError, match="the disk is full"):
+        write_file(tmp_path / "x.csv", tables())
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.csv", "earlier")]
+
+
+def test_the_extension_tells_a_file_from_a_folder(tmp_path):
+    assert is_file(tmp_path / "x.JSONL")
+    assert not is_file(tmp_path / "scores")
+    (tmp_path / "scores.v2").mkdir()
+    assert not is_file(tmp_path / "scores.v2")
+
+
 def test_an_unknown_extension_or_folder_is_refused_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match=r"\.parquet, \.csv, \.jsonl, got 'x\.xlsx'"):
-        check_out(tmp_path / "x.xlsx")
+        is_file(tmp_path / "x.xlsx")
     with pytest.raises(ConfigError, match="existing folder"):
-        check_out(tmp_path / "absent" / "x.csv")
-
-
-def test_folders_are_walked_in_order_for_pictures_and_named_files_are_taken_as_they_are(tmp_path):
-    for name in ("b/2.PNG", "b/1.jpg", "a/3.webp", "a/notes.txt", "0.jpeg", "odd"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path, tmp_path / "odd"])]
-    assert found == ["0.jpeg", "a/3.webp", "b/1.jpg", "b/2.PNG", "odd"]
-
-
-def test_a_source_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="absent, which does not exist"):
-        list(find_pictures([tmp_path / "absent"]))
+        is_file(tmp_path / "absent" / "x.csv")
 
 
 def test_a_name_that_is_no_utf8_can_be_written():
-    assert shown(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf�.jpg"
+    assert shown(Path(os.fsdecode(b"caf\xe9.jpg"))) == "caf\ufffd.jpg"

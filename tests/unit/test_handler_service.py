@@ -115,7 +115,7 @@ def test_the_archives_own_class_gives_the_scores_of_its_onnx_graph(archive, entr
     assert (described.model, described.version, described.precision) == ("torch", "0.0.1", "fp32")
     assert described.program_sha256 == archive.manifest.members["model.pt2"]
     assert described.preprocess_sha256 == archive.manifest.preprocess_sha256
-    assert (described.device, described.detector) == ("cpu", "haar")
+    assert (described.device, described.detector) == ("cpu", "ferdet")
 
 
 def test_nothing_of_torchserve_is_imported():

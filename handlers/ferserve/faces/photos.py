@@ -45,8 +45,8 @@ def decoded_side(detector: Detector, *, detection_size_px: int | None, exact: bo
 def search_side_px(detector: Detector, decoded: DecodedImage, *, detection_size_px: int | None, exact: bool) -> int:
     """Longer side that a decoded picture is searched at; options as for `decoded_side`."""
     if exact:
-        longer_px: int = max(decoded.pixels.shape[:2])
-        return longer_px
+        height, width = decoded.pixels.shape[:2]
+        return int(max(height, width))
     return detection_size_px or detector.default_size_px(decoded.height_px, decoded.width_px)
 
 

@@ -21,7 +21,7 @@ from ferserve.serving.errors import ConfigError
 
 COMMANDS_GROUP: Final = "ferserve.commands"
 ROOM: Final = "ferserve.serving.commands"
-OWN_VERBS: Final = ("serve", "score", "models", "triton", "bench", "stress")
+OWN_VERBS: Final = ("serve", "score", "report", "models", "triton", "bench", "stress")
 FAILED: Final = 1
 WRONG_CALL: Final = 2
 _ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -23,7 +23,7 @@ from ferserve.faces.preprocess import PreprocessSpec, face_crop
 from ferserve.faces.session import ScoringSession
 from ferserve.faces.types import Box, Detection, Image
 from ferserve.serving.analyzer import Analyzer
-from ferserve.serving.bulk.run import bulk_engine
+from ferserve.serving.bulk.local import bulk_engine
 from ferserve.serving.cores import available_cores
 from ferserve.serving.engine import ModelsConfig, open_archives, running_engine
 from ferserve.serving.metrics import Metrics

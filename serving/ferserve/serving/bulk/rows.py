@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from ferserve.faces.errors import FerserveError
+from ferserve.faces.errors import FerserveError, Reason
 from ferserve.faces.labels import LABELS
 from ferserve.faces.types import LANDMARKS, ScoredFace
+from ferserve.serving.bulk.sources.errors import SourceError
 from ferserve.serving.requests import ImageAnalysis
 from ferserve.serving.status import public_error
 
@@ -47,7 +48,13 @@ def _column(name: str, kind: ColumnType, meaning: str) -> Column:
 
 
 COLUMNS: Final = (
-    _column("path", ColumnType.TEXT, "the picture, as it was found"),
+    _column(
+        "path", ColumnType.TEXT, "the picture, as it was found; ARCHIVE!/MEMBER, VIDEO#t=SECONDS; empty if not asked"
+    ),
+    _column(
+        "content_sha256", ColumnType.TEXT, "SHA-256 of the encoded picture, 64 hex digits; empty if it was not read"
+    ),
+    _column("time_s", ColumnType.NUMBER, "of a video's frame, from the video's beginning"),
     _column("status", ColumnType.TEXT, "ok (a face), no_face, or error"),
     _column("code", ColumnType.TEXT, "stable code of an error, such as INVALID_IMAGE; empty otherwise"),
     _column("message", ColumnType.TEXT, "what was expected and what came; empty without an error"),
@@ -71,6 +78,7 @@ COLUMNS: Final = (
     _column("sharpness", ColumnType.NUMBER, "variance of the Laplacian of the grey crop; below about 20 is blurred"),
     _column("yaw", ColumnType.NUMBER, "-1 (to the person's own right) to 1; 0 is frontal"),
     _column("roll_deg", ColumnType.NUMBER, "tilt of the eye line in degrees, clockwise positive"),
+    _column("crop", ColumnType.TEXT, "file name of the face's crop, where crops were asked for"),
     _column("issues", ColumnType.TEXT, "why the face is a poor one, separated by spaces; empty for a good one"),
     _column("detector", ColumnType.TEXT, "the detector that ran"),
     _column("model", ColumnType.TEXT, "name of the archive"),
@@ -82,12 +90,23 @@ COLUMNS: Final = (
 _EMPTY: Final[Row] = dict.fromkeys(column.name for column in COLUMNS)
 
 
-def rows_of(path: str, outcome: Outcome) -> list[Row]:
-    """The rows of one picture, each with every column of `COLUMNS`; None where a column does not apply."""
+FINAL: Final = frozenset({Reason.INVALID_IMAGE, Reason.UNSUPPORTED_MEDIA, Reason.IMAGE_TOO_LARGE})
+"""Errors that the same bytes always give."""
+
+
+def rows_of(
+    path: str | None, outcome: Outcome, *, content: bytes | None = None, time_s: float | None = None
+) -> list[Row]:
+    """The rows of one picture, each with every column of `COLUMNS`; None where a column does not apply.
+
+    Args:
+        content: SHA-256 of the encoded picture, 32 bytes; None if it could not be read.
+        time_s: of a video's frame.
+    """
+    item = _EMPTY | {"path": path, "content_sha256": None if content is None else content.hex(), "time_s": time_s}
     if isinstance(outcome, Exception):
-        return [_error_row(path, public_error(outcome))]
-    picture = _EMPTY | {
-        "path": path,
+        return [item | _error(outcome)]
+    picture = item | {
         "width_px": outcome.width_px,
         "height_px": outcome.height_px,
         "detector": outcome.detector,
@@ -103,9 +122,20 @@ def rows_of(path: str, outcome: Outcome) -> list[Row]:
     return [picture | ok | {"face": number} | _face(face) for number, face in enumerate(outcome.faces)]
 
 
-def _error_row(path: str, error: FerserveError) -> Row:
-    status = PictureStatus.ERROR.value
-    return _EMPTY | {"path": path, "status": status, "code": error.reason.value, "message": error.message}
+def rows_elsewhere(rows: list[Row], path: str | None, time_s: float | None) -> list[Row]:
+    """The rows of a picture for another place that holds the same bytes."""
+    return [row | {"path": path, "time_s": time_s} for row in rows]
+
+
+def is_final(row: Row) -> bool:
+    """Whether the same bytes would get the same row again."""
+    return row["status"] != PictureStatus.ERROR or row["code"] in FINAL
+
+
+def _error(error: Exception) -> Row:
+    shown: SourceError | FerserveError = error if isinstance(error, SourceError) else public_error(error)
+    code = shown.code.value if isinstance(shown, SourceError) else shown.reason.value
+    return {"status": PictureStatus.ERROR.value, "code": code, "message": shown.message}
 
 
 def _face(face: ScoredFace) -> Row:

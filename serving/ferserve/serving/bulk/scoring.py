@@ -1,80 +1,55 @@
-"""Many pictures through one analyzer: so many at once, read as there is room, answered in order."""
+"""What turns pictures into answers, wherever it runs."""
 
-import asyncio
-import logging
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Protocol
 
-from ferserve.faces.errors import FerserveError, InvalidImageError
-from ferserve.serving.analyzer import Analyzer
-from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis, RequestContext
+from ferserve.serving.bulk.manifest import Settings
+from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis, ModelRef
 
-logger = logging.getLogger(__name__)
-PICTURE_TIMEOUT_S: Final = 600.0
-"""Nobody waits for a folder's picture, so this only bounds one that never ends."""
+
+class Scorer(Protocol):
+    """Answers pictures, so many at once as its `Scoring` says."""
+
+    async def score(self, data: bytes) -> ImageAnalysis | Exception:
+        """What is in an encoded picture, or why nothing can be said of it.
+
+        Raises:
+            FerserveError: no picture can be scored any more; the run ends.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoredPicture:
-    """One picture and what became of it."""
+class Scoring:
+    """A scorer that runs, and what its answers depend on.
 
-    path: Path
-    outcome: ImageAnalysis | Exception
+    Attributes:
+        concurrency: pictures that it takes at once, at least 1.
+        max_image_bytes: no more of a picture than one byte over this has to be read.
+    """
+
+    scorer: Scorer
+    settings: Settings
+    concurrency: int
+    max_image_bytes: int
 
 
-async def score_pictures(
-    analyzer: Analyzer, paths: Iterable[Path], options: AnalyzeOptions, *, concurrency: int, max_image_bytes: int
-) -> AsyncIterator[ScoredPicture]:
-    """Score pictures in the order of `paths`.
-
-    At most `concurrency` pictures are held at a time, whichever is slow, so memory is bounded however many there are.
+def scoring_settings(
+    model: ModelRef, options: AnalyzeOptions, *, detector: str, detector_sha256: str | None
+) -> Settings:
+    """The settings that decide what rows hold.
 
     Args:
-        paths: read lazily.
-        concurrency: pictures in the works at once, 1 or more.
-        max_image_bytes: no more of a file than one byte over this is read; the analyzer refuses it then.
+        detector_sha256: of the detector's file; None where there is none, or where a gateway does not tell.
     """
-    running: deque[tuple[Path, asyncio.Task[ImageAnalysis | Exception]]] = deque()
-    try:
-        for number, path in enumerate(paths):
-            if len(running) == concurrency:
-                yield await _next(running)
-            work = _score(analyzer, path, options, f"bulk-{number}", max_image_bytes)
-            running.append((path, asyncio.create_task(work)))
-        while running:
-            yield await _next(running)
-    finally:
-        for _, task in running:
-            task.cancel()
-
-
-async def _next(running: deque[tuple[Path, asyncio.Task[ImageAnalysis | Exception]]]) -> ScoredPicture:
-    path, task = running[0]
-    outcome = await task
-    running.popleft()
-    return ScoredPicture(path=path, outcome=outcome)
-
-
-async def _score(
-    analyzer: Analyzer, path: Path, options: AnalyzeOptions, request_id: str, max_image_bytes: int
-) -> ImageAnalysis | Exception:
-    try:
-        data = await asyncio.to_thread(_read, path, max_image_bytes + 1)
-    except OSError as error:
-        return InvalidImageError(f"the file cannot be read: {error.strerror}")
-    deadline_s = asyncio.get_running_loop().time() + PICTURE_TIMEOUT_S
-    try:
-        return await analyzer.analyze(data, options, RequestContext(request_id=request_id, deadline_s=deadline_s))
-    except FerserveError as error:
-        return error
-    except Exception as error:  # one picture must not end a run of a million
-        logger.exception("picture failed", extra={"request_id": request_id})
-        return error
-
-
-def _read(path: Path, limit_bytes: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(limit_bytes)
+    return {
+        "model": model.name,
+        "archive_sha256": model.archive_sha256,
+        "preprocess_sha256": model.preprocess_sha256,
+        "precision": model.precision,
+        "detector": detector,
+        "detector_sha256": detector_sha256,
+        "detection_size_px": options.detection_size_px,
+        "exact": options.exact,
+        "max_faces": options.max_faces,
+    }

@@ -1,71 +1,45 @@
-"""Rows into a Parquet, CSV or JSON Lines file that is either whole or not there."""
+"""Rows into one Parquet, CSV or JSON Lines file that is either whole or not there.
+
+Every writer takes rows as `pyarrow.Table`s of `SCHEMA`.
+"""
 
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Final, Protocol
+from typing import IO, Any, Final
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ferserve.serving.bulk.disk import UNFINISHED, RealDisk, refused
 from ferserve.serving.bulk.rows import COLUMNS, ColumnType, Row
+from ferserve.serving.bulk.shards import SCHEMA
 from ferserve.serving.errors import ConfigError
 
-ROWS_PER_GROUP: Final = 4096
-"""Rows held before a Parquet row group is written: some megabytes."""
 _TRUTH: Final = {True: "true", False: "false"}
-_TRUTHS: Final = [column.name for column in COLUMNS if column.kind is ColumnType.TRUTH]
 _NAMES: Final = [column.name for column in COLUMNS]
-_ARROW_TYPES: Final = {
-    ColumnType.TEXT: pa.string(),
-    ColumnType.INTEGER: pa.int32(),
-    ColumnType.NUMBER: pa.float32(),
-    ColumnType.TRUTH: pa.bool_(),
-}
-_SCHEMA: Final = pa.schema(
-    [pa.field(column.name, _ARROW_TYPES[column.kind], metadata={"meaning": column.meaning}) for column in COLUMNS]
-)
-
-
-class TableWriter(Protocol):
-    """Takes rows that have every column."""
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """Add rows."""
-        ...
-
-    def close(self) -> None:
-        """Write what is still held."""
-        ...
+_TRUTHS: Final = [column.name for column in COLUMNS if column.kind is ColumnType.TRUTH]
+_NUMBERS: Final = [column.name for column in COLUMNS if column.kind is ColumnType.NUMBER]
 
 
 class ParquetWriter:
-    """Row groups of up to `ROWS_PER_GROUP` rows, compressed; each column's meaning is in its metadata."""
+    """A row group a table, compressed; each column's meaning is in its metadata."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._writer = pq.ParquetWriter(file, _SCHEMA, compression="zstd")
-        self._held: list[Row] = []
+        self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, table: Any) -> None:
         """Add rows."""
-        self._held.extend(rows)
-        if len(self._held) >= ROWS_PER_GROUP:
-            self._write_group()
+        self._writer.write_table(table)
 
     def close(self) -> None:
-        """Write the last group and the file's end."""
-        self._write_group()
+        """Write the file's end."""
         self._writer.close()
-
-    def _write_group(self) -> None:
-        if self._held:
-            self._writer.write_table(pa.Table.from_pylist(self._held, schema=_SCHEMA))
-            self._held = []
 
 
 class CsvWriter:
@@ -76,9 +50,9 @@ class CsvWriter:
         self._lines = csv.DictWriter(self._text, _NAMES)
         self._lines.writeheader()
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, table: Any) -> None:
         """Add rows."""
-        for row in rows:
+        for row in _rows(table):
             self._lines.writerow(row | {name: _TRUTH.get(row[name]) for name in _TRUTHS})
 
     def close(self) -> None:
@@ -92,9 +66,9 @@ class JsonLinesWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, table: Any) -> None:
         """Add rows."""
-        for row in rows:
+        for row in _rows(table):
             self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
     def close(self) -> None:
@@ -106,32 +80,49 @@ WRITERS: Final[Mapping[str, type[ParquetWriter | CsvWriter | JsonLinesWriter]]] 
 )
 
 
-def check_out(out: Path) -> None:
-    """Refuse a place that no table can be written to, before any work is done.
+def _rows(table: Any) -> Iterator[Row]:
+    """Rows with the shortest decimals that stand for float32, so that text shows no digits that nobody measured."""
+    columns = {name: table.column(name) for name in _NAMES}
+    texts = {name: columns[name].cast(pa.string()) for name in _NUMBERS}
+    values = [(texts.get(name) or columns[name]).to_pylist() for name in _NAMES]
+    for row in zip(*values, strict=True):
+        found = dict(zip(_NAMES, row, strict=True))
+        yield found | {name: float(found[name]) for name in _NUMBERS if found[name] is not None}
+
+
+def is_file(out: Path) -> bool:
+    """Whether an output is one file; otherwise it is a folder of Parquet shards.
 
     Raises:
-        ConfigError: an unknown extension, or no folder to write into.
+        ConfigError: neither: an unknown extension, or nowhere to put it.
     """
-    if out.suffix.lower() not in WRITERS:
-        raise ConfigError(f"--out: expected a name that ends in {', '.join(WRITERS)}, got {out.name!r}")
     if not out.parent.is_dir():
-        raise ConfigError(f"--out: expected an existing folder, got {out.parent}")
+        raise ConfigError(f"--out: expected an existing folder to write into, got {out.parent}")
+    if out.is_dir():
+        return False
+    if out.suffix and out.suffix.lower() not in WRITERS:
+        raise ConfigError(f"--out: expected a folder, or a name that ends in {', '.join(WRITERS)}, got {out.name!r}")
+    return bool(out.suffix)
 
 
-@contextmanager
-def open_table(out: Path) -> Iterator[TableWriter]:
-    """Write a table beside `out` and move it there when the block ends well; otherwise nothing is left behind.
+def write_file(out: Path, tables: Iterable[Any]) -> None:
+    """Write tables beside `out` and move the file there when all is written; otherwise nothing is left behind.
 
     The extension decides the format: `.parquet`, `.csv` or `.jsonl`.
+
+    Raises:
+        OutputError: the disk refuses.
     """
-    check_out(out)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
+    unfinished = out.with_name(f".{out.name}{UNFINISHED}")
     try:
-        with unfinished.open("xb") as file:
+        with unfinished.open("wb") as file:
             with closing(WRITERS[out.suffix.lower()](file)) as writer:
-                yield writer
+                for table in tables:
+                    writer.write(table)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(out)
+        RealDisk().rename(unfinished, out)
+    except OSError as error:
+        raise refused(out, error) from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,11 +1,14 @@
-"""`ferserve score`: folders of pictures into one table."""
+"""`ferserve score`: folders, archives and videos into one table."""
 
+import asyncio
+import json
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ferserve.serving.commands.options import (
     AsJson,
@@ -16,6 +19,7 @@ from ferserve.serving.commands.options import (
     Threads,
     models_section,
 )
+from ferserve.serving.errors import ConfigError
 from ferserve.serving.requests import (
     MAX_DETECTION_SIZE_PX,
     MAX_FACES_LIMIT,
@@ -25,8 +29,14 @@ from ferserve.serving.requests import (
 )
 
 if TYPE_CHECKING:
-    from ferserve.serving.bulk.run import Tally
-    from ferserve.serving.engine import EngineConfig
+    from contextlib import AbstractAsyncContextManager
+
+    from ferserve.serving.bulk.run import Job
+    from ferserve.serving.bulk.scoring import Scoring
+    from ferserve.serving.bulk.sources import Finder
+    from ferserve.serving.bulk.store import OnChange
+
+    ScoringContext = AbstractAsyncContextManager[Scoring]
 
 DetectionSize = Annotated[
     int | None,
@@ -39,12 +49,26 @@ DetectionSize = Annotated[
 MaxFaces = Annotated[
     int | None, typer.Option(min=1, max=MAX_FACES_LIMIT, help="Keep the most certain detections of a picture only.")
 ]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Pictures, folders, globs, tar and zip archives, videos; @FILE for a list of them.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR|FILE", help="A folder of Parquet shards, or one file: .parquet, .csv or .jsonl."),
+]
 
 
 def score(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Pictures, and folders of pictures.")],
+    sources: Sources,
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The table: .parquet, .csv or .jsonl.")],
+    out: Out = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A gateway's gRPC port; scores here unless it is given.")
+    ] = None,
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
@@ -53,66 +77,112 @@ def score(
     detection_size: DetectionSize = None,
     exact: Annotated[bool, typer.Option("--exact", help="Decode and detect at full resolution; slower.")] = False,
     max_faces: MaxFaces = None,
+    fps: Annotated[float, typer.Option(min=0.001, max=1000, help="Frames of a video to score a second.")] = 1.0,
+    paths: Annotated[
+        bool, typer.Option("--paths/--no-paths", help="Whether rows name their picture, or its content's hash alone.")
+    ] = True,
+    crops: Annotated[
+        Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write each face as a PNG there.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Score the pictures whose rows are errors once more.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever the output holds.")] = False,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="Go on although the archive or a setting is another one now.")
+    ] = False,
+    commit_every: Annotated[
+        float, typer.Option(min=0, help="Seconds of work that are lost at most where the run is killed.")
+    ] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; say how long it would take, from a sample.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score every face of every picture: one row a face, one for a picture without a face, one for an error."""
-    from ferserve.serving.bulk.run import bulk_engine
-    from ferserve.serving.bulk.writers import check_out
+    """Score every face of every picture: one row a face, one for a picture without a face, one for an error.
+
+    A run that was ended, by whatever, goes on where it was when the same command is run again.
+    """
+    from ferserve.serving.bulk.run import Job
+    from ferserve.serving.bulk.sources import Finder
+    from ferserve.serving.bulk.writers import is_file
+
+    on_change = _on_change(fresh=fresh, mix=mix)
+    if out is not None:
+        is_file(out)  # refuses what cannot be before any work
+    skipped = frozenset(os.path.realpath(folder) for folder in (out, crops) if folder is not None)
+    finder = Finder(sources=sources, frames_per_s=fps, skipped=skipped)
+    flags = models_section(model, sha256, detector, precision)
+    options = AnalyzeOptions(priority=Priority.BULK, detection_size_px=detection_size, exact=exact, max_faces=max_faces)
+    scoring = _local(flags, threads, options) if endpoint is None else _gateway(endpoint, flags, threads, options)
+    if dry_run:
+        _estimate(finder, out, scoring, as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("--out: expected a folder or a file, got none")
+    job = Job(
+        finder=finder,
+        out=out,
+        crops=crops,
+        with_paths=paths,
+        on_change=on_change,
+        retry_failed=retry_failed,
+        commit_every_s=commit_every,
+    )
+    _run(job, scoring, as_json=as_json)
+
+
+def _run(job: "Job", scoring: "ScoringContext", *, as_json: bool) -> None:
+    from ferserve.serving.bulk.run import run_bulk
+    from ferserve.serving.commands.score_progress import print_tally, progress_bar, summary
+
+    with progress_bar(job.finder) as report:
+        tally = asyncio.run(run_bulk(job, scoring, report))
+    if as_json:
+        typer.echo(json.dumps(summary(tally, job.out)))
+    else:
+        print_tally(tally, job.out)
+
+
+def _estimate(finder: "Finder", out: Path | None, scoring: "ScoringContext", *, as_json: bool) -> None:
+    from ferserve.serving.bulk.disk import RealDisk
+    from ferserve.serving.bulk.estimate import estimate_run
+    from ferserve.serving.bulk.run import working_folder
+    from ferserve.serving.bulk.store import count_items
+    from ferserve.serving.commands.score_progress import estimate_summary, print_estimate
+
+    with Console(stderr=True).status("scoring a sample"):
+        kept = 0 if out is None else count_items(RealDisk(), working_folder(out))
+        estimate = asyncio.run(estimate_run(finder, scoring, kept=kept))
+    if as_json:
+        typer.echo(json.dumps(estimate_summary(estimate)))
+    else:
+        print_estimate(estimate)
+
+
+def _local(flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
+    from ferserve.serving.bulk.local import bulk_engine, local_scoring
     from ferserve.serving.cores import available_cores
     from ferserve.serving.engine import EngineConfig
     from ferserve.serving.settings import read_settings
 
-    check_out(out)
-    models = read_settings(
-        EngineConfig, file=None, environ={}, flags={"models": models_section(model, sha256, detector, precision)}
-    ).models
-    config = bulk_engine(models, threads=threads or available_cores())
-    options = AnalyzeOptions(priority=Priority.BULK, detection_size_px=detection_size, exact=exact, max_faces=max_faces)
-    tally = _run(sources, out, config, options)
-    summary = _summary(tally, out)
-    if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(summary))
-    else:
-        Console(stderr=True).print(
-            f"{tally.pictures} pictures, {tally.faces} faces, {tally.without_face} without a face, "
-            f"{tally.errors} errors in {tally.seconds:.1f} s: {out}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    models = read_settings(EngineConfig, file=None, environ={}, flags={"models": flags}).models
+    return local_scoring(bulk_engine(models, threads=threads or available_cores()), options)
 
 
-def _run(sources: list[Path], out: Path, config: "EngineConfig", options: AnalyzeOptions) -> "Tally":
-    import asyncio
+def _gateway(endpoint: str, flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
+    from ferserve.serving.bulk.gateway import gateway_scoring
 
-    from ferserve.serving.bulk.pictures import find_pictures
-    from ferserve.serving.bulk.run import run_bulk
-    from ferserve.serving.errors import ConfigError
-
-    total = sum(1 for _ in find_pictures(sources))
-    if total == 0:
-        raise ConfigError("source: expected at least one picture, found none")
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total)
-
-        def report(tally: "Tally") -> None:
-            speed = f"{tally.pictures_per_s:.1f} pictures/s, {tally.faces_per_s:.1f} faces/s, {tally.errors} errors"
-            progress.update(task, completed=tally.pictures, description=speed)
-
-        return asyncio.run(run_bulk(sources, out, config, options, report))
+    name, *others = flags.pop("archives", [""])
+    given = [flag for flag, value in (*flags.items(), ("threads", threads), ("models", others)) if value]
+    if given:
+        raise ConfigError(f"--endpoint: expected none with --{given[0]}, which is the gateway's own, got {endpoint}")
+    return gateway_scoring(endpoint, replace(options, model=name))
 
 
-def _summary(tally: "Tally", out: Path) -> dict[str, int | float | str]:
-    return {
-        "out": str(out),
-        "pictures": tally.pictures,
-        "faces": tally.faces,
-        "without_face": tally.without_face,
-        "errors": tally.errors,
-        "seconds": round(tally.seconds, 3),
-        "pictures_per_s": round(tally.pictures_per_s, 2),
-        "faces_per_s": round(tally.faces_per_s, 2),
-    }
+def _on_change(*, fresh: bool, mix: bool) -> "OnChange":
+    from ferserve.serving.bulk.store import OnChange
+
+    if fresh and mix:
+        raise ConfigError("--fresh, --mix: expected one of them at most, got both")
+    return OnChange.FRESH if fresh else OnChange.MIX if mix else OnChange.REFUSE

@@ -1,0 +1,99 @@
+"""Scoring in this process, by the engine that the gateway runs."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.detectors.registry import SHIPPED, SUFFIX
+from ferserve.faces.errors import FerserveError
+from ferserve.faces.index import read_detector, shipped_index
+from ferserve.serving.admission import AdmissionConfig
+from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.bulk.scoring import Scoring, scoring_settings
+from ferserve.serving.engine import EngineConfig, ModelsConfig, open_archives, running_engine
+from ferserve.serving.metrics import Metrics
+from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis, RequestContext
+from ferserve.serving.workers.embedded import EmbeddedConfig
+
+logger = logging.getLogger(__name__)
+PICTURES_PER_CORE: Final = 3
+"""Pictures in the works for each core: one is being computed, one waits decoded or read, one is being read."""
+PICTURE_TIMEOUT_S: Final = 600.0
+"""Nobody waits for a folder's picture, so this only bounds one that never ends."""
+UNBOUNDED_FACES: Final = 10**9
+"""Nobody else waits, and the pictures in the works bound the faces already."""
+
+
+def bulk_engine(models: ModelsConfig, *, threads: int) -> EngineConfig:
+    """An engine that has one user: as many threads as told, and room for every picture in the works."""
+    decode, pictures = DecodeLimits(), threads * PICTURES_PER_CORE
+    return EngineConfig(
+        models=models,
+        decode=decode,
+        analyzer=AnalyzerConfig(threads=threads),
+        embedded=EmbeddedConfig(threads=threads),
+        admission=AdmissionConfig(
+            max_images=pictures,
+            max_inflight_bytes=pictures * (decode.max_image_bytes + 1),
+            max_inflight_faces=UNBOUNDED_FACES,
+            bulk_ceiling=1.0,
+        ),
+    )
+
+
+@asynccontextmanager
+async def local_scoring(config: EngineConfig, options: AnalyzeOptions) -> AsyncIterator[Scoring]:
+    """An engine of our own until the block ends.
+
+    Args:
+        config: as `bulk_engine` makes it.
+    Raises:
+        ArchiveError, WorkerFailedError: the archive does not run.
+    """
+    archives = open_archives(config.models)
+    async with running_engine(config, archives, Metrics()) as engine:
+        yield Scoring(
+            scorer=LocalScorer(engine.analyzer, options),
+            settings=scoring_settings(
+                engine.analyzer.model(options.model),
+                options,
+                detector=engine.detector,
+                detector_sha256=_detector_sha256(config.models.detector),
+            ),
+            concurrency=config.analyzer.threads * PICTURES_PER_CORE,
+            max_image_bytes=config.decode.max_image_bytes,
+        )
+
+
+class LocalScorer:
+    """Asks an analyzer of this process."""
+
+    def __init__(self, analyzer: Analyzer, options: AnalyzeOptions) -> None:
+        self._analyzer = analyzer
+        self._options = options
+        self._numbers = count()
+
+    async def score(self, data: bytes) -> ImageAnalysis | Exception:
+        """What is in a picture, or why nothing can be said of it."""
+        request_id = f"bulk-{next(self._numbers)}"
+        deadline_s = asyncio.get_running_loop().time() + PICTURE_TIMEOUT_S
+        context = RequestContext(request_id=request_id, deadline_s=deadline_s)
+        try:
+            return await self._analyzer.analyze(data, self._options, context)
+        except FerserveError as error:
+            return error
+        except Exception as error:  # one picture must not end a run of a million
+            logger.exception("picture failed", extra={"request_id": request_id})
+            return error
+
+
+def _detector_sha256(detector: str) -> str | None:
+    if detector == SHIPPED:
+        return hashlib.sha256(read_detector(shipped_index())).hexdigest()
+    return hashlib.sha256(Path(detector).read_bytes()).hexdigest() if detector.endswith(SUFFIX) else None
