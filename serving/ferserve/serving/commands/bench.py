@@ -4,8 +4,9 @@ import typer
 
 from ferserve.serving.commands.bench_capacity import capacity
 from ferserve.serving.commands.bench_load import load
+from ferserve.serving.commands.bench_realtime import realtime
 from ferserve.serving.commands.bench_stages import stages
 
 bench = typer.Typer(help="Measure the parts of the work, and a gateway under a load.")
-for command in (stages, load, capacity):
+for command in (stages, load, capacity, realtime):
     bench.command(command.__name__)(command)
