@@ -32,6 +32,14 @@ def scene(second: float, *, faces: int = 4) -> np.ndarray:
     return picture
 
 
+def with_a_blurred_face(picture: np.ndarray) -> np.ndarray:
+    """The same with its lower left quarter out of focus and dark."""
+    blurred = picture.copy()
+    quarter = blurred[HEIGHT_PX // 2 :, : WIDTH_PX // 2]
+    quarter[:] = (cv2.GaussianBlur(quarter, (0, 0), 2.6) * 0.55).astype(np.uint8)
+    return blurred
+
+
 def jpeg(picture: np.ndarray, quality: int = 90) -> bytes:
     done, encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done

@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 from tests.browser.chromium import Visit, browsers, worst_overlap
-from tests.browser.scenes import HEIGHT_PX, WIDTH_PX, jpeg, scene, write_film
+from tests.browser.scenes import HEIGHT_PX, WIDTH_PX, jpeg, scene, with_a_blurred_face, write_film
 
 from ferserve.faces.decode import DecodeLimits, decode
 from ferserve.faces.detectors import default_detector
@@ -62,6 +62,16 @@ def test_boxes_and_scores_of_a_photo_stand_on_its_faces(visit):
     expect(visit.page.locator(".heat-words").first).to_contain_text("where the model looked", timeout=SLOW_MS)
     assert visit.page.locator("#heat").evaluate("canvas => canvas.width") == WIDTH_PX
     assert visit.complaints == []
+
+
+def test_a_poor_picture_of_a_face_is_shown_as_such(visit):
+    photo = jpeg(with_a_blurred_face(scene(0.4, faces=3)))
+    visit.page.set_input_files("#files", [{"name": "blur.jpg", "mimeType": "image/jpeg", "buffer": photo}])
+    expect(visit.page.locator(".box")).to_have_count(3)
+    expect(visit.page.locator(".box.poor")).to_have_count(1)
+    assert "blurred" in visit.page.locator(".box.poor").get_attribute("aria-label")
+    expect(visit.page.locator(".card .badge", has_text="blurred")).to_have_count(1)
+    assert visit.violations() == []
 
 
 def test_what_is_no_picture_is_said_kindly_and_the_next_one_goes_on(visit):

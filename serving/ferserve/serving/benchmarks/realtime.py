@@ -1,7 +1,7 @@
 """The real-time table of Miao et al. 2019 made again: milliseconds a frame of 640 x 480 for so many faces, by stage.
 
-The paper measured 46.93 ms to detect, 7.49 ms to preprocess a face and 3.57 ms to classify one (beside its Table 6,
-on a workstation with a Quadro K4200), so a frame with M faces takes 46.93 + M * 11.06 ms. Here everything runs on one thread
+The paper measured 46.93 ms to detect, 7.49 ms to preprocess a face and 3.57 ms to classify one (beside Table 6, on a
+workstation with a Quadro K4200), so a frame with M faces takes 46.93 + M * 11.06 ms. Here everything runs on one thread
 of a CPU, as one frame after another: what a gateway does side by side on its cores is not counted.
 """
 

@@ -86,4 +86,5 @@ function place_(box, face, analysis) {
   box.style.width = `${(100 * (x1 - x0)) / analysis.width_px}%`;
   box.style.height = `${(100 * (y1 - y0)) / analysis.height_px}%`;
   box.classList.toggle("low", y1 > 0.92 * analysis.height_px);
+  box.classList.toggle("end", x0 + x1 > 1.5 * analysis.width_px);
 }

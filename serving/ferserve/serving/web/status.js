@@ -66,9 +66,9 @@ function tiles(values) {
 }
 
 const CHARTS = {
-  "Frames and pictures a second": rates(["ferserve_image_faces_count"]),
+  "Pictures a second": rates(["ferserve_image_faces_count"]),
   "Requests a second": rates(["ferserve_requests_total"]),
-  "Refused and dropped a second": rates([
+  "Refused, dropped a second": rates([
     "ferserve_refused_total", "ferserve_dropped_before_compute_total", "ferserve_dropped_stream_frames_total",
   ]),
   "Faces queued": ({ metrics }) => total(metrics, "ferserve_queued_faces"),
