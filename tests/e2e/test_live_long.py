@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 
 import pytest
 from tests.browser.scenes import jpeg, scene
@@ -47,3 +48,17 @@ async def _all_viewers(address, pictures):
                     return answered, dropped
 
     return await asyncio.gather(*(view() for _ in range(VIEWERS)))
+
+
+def test_bench_viewers_counts_what_each_one_sees(ferserve_command, tmp_path):
+    picture = tmp_path / "face.jpg"
+    picture.write_bytes(jpeg(scene(0.0, faces=1)))
+    options = ["--viewers", "2", "--faces", "1", "--rate", "5", "--seconds", "6", "--json"]
+    command = [ferserve_command, "bench", "viewers", str(picture), *options]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180)
+    report = json.loads(ended.stdout)
+    assert report["viewers"] == len(report["frames_s"]) == 2
+    assert 0 < report["frames_s"][0] <= report["frames_s"][1] <= 6
+    assert 0.5 <= report["jain"] <= 1
+    assert report["failed"] == 0
+    assert 0 < report["median_ms"] <= report["p99_ms"]
