@@ -16,7 +16,7 @@ from tests.browser.scenes import jpeg, scene, with_a_blurred_face, write_film
 
 DESKTOP, PHONE = (1200, 760), (390, 780)
 WAIT_MS = 60_000
-QUALITY = 88
+QUALITY = 80
 
 
 def main(out: Path) -> None:

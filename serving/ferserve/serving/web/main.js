@@ -130,6 +130,7 @@ async function startCamera() {
   camera.textContent = "Stop the camera";
   freeze.disabled = false;
   say("The camera is on.");
+  saidAtMs = -Infinity; // what is seen is worth saying at once
 }
 
 function stopCamera() {

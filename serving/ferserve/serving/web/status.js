@@ -68,7 +68,7 @@ function tiles(values) {
 const CHARTS = {
   "Pictures a second": rates(["ferserve_image_faces_count"]),
   "Requests a second": rates(["ferserve_requests_total"]),
-  "Refused, dropped a second": rates([
+  "Refused or dropped": rates([
     "ferserve_refused_total", "ferserve_dropped_before_compute_total", "ferserve_dropped_stream_frames_total",
   ]),
   "Faces queued": ({ metrics }) => total(metrics, "ferserve_queued_faces"),
