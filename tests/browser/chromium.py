@@ -65,7 +65,9 @@ class Visit:
         socket.on("framesent", self._on_frame)
         socket.on("framereceived", self._on_reply)
 
-    def _on_frame(self, message: bytes) -> None:
+    def _on_frame(self, message: bytes | str) -> None:
+        if isinstance(message, str):  # the options
+            return
         self.sent[str(int.from_bytes(message[:8], "big"))] = message[8:]
 
     def _on_reply(self, text: str) -> None:

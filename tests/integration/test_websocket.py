@@ -220,6 +220,13 @@ async def test_more_streams_than_allowed_are_told_to_try_later(start):
     assert closed.value.rcvd.code == 1013
 
 
+async def test_a_stream_without_a_first_message_is_ended(start):
+    url = await start(first_message_timeout_s=0.05)
+    async with connect(url) as socket:
+        error = (await reply_of(socket))["error"]
+        assert (error["reason"], error["message"]) == ("DEADLINE", "no message came within 0.05 s")
+
+
 async def test_a_draining_gateway_opens_no_stream_and_answers_frames_of_open_ones(url, health):
     async with connect(url) as opened:
         await opened.send(frame(1))

@@ -301,5 +301,7 @@ def test_settings_out_of_range_are_named():
     for name in ("live_frames", "recorded_frames", "max_websockets", "max_frame_bytes"):
         with pytest.raises(ValueError, match=f"^{name} must be at least 1, got 0$"):
             StreamConfig(**{name: 0})
+    with pytest.raises(ValueError, match=r"^first_message_timeout_s must be above 0, got 0"):
+        StreamConfig(first_message_timeout_s=0)
     with pytest.raises(InvalidRequestError, match=r"^smoothing: expected 0 to 0\.95, got 1$"):
         StreamOptions(smoothing=1.0)

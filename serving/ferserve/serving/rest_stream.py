@@ -5,6 +5,7 @@ answer to: it ends the stream with an `{"error": ...}` and a close code, after t
 Browsers show a page nothing of a refused handshake, so all that a page can be told is told after it.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ferserve.faces.errors import ImageTooLargeError, InvalidRequestError, Reason
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
-from ferserve.serving.errors import CallCancelledError, OverloadedError
+from ferserve.serving.errors import CallCancelledError, DeadlineError, OverloadedError
 from ferserve.serving.health import Health
 from ferserve.serving.observing import RequestObserver
 from ferserve.serving.requests import RequestContext
@@ -100,7 +101,12 @@ class StreamEndpoint:
         with self._health.accept():
             pass
         incoming = _Incoming(websocket, self._config.max_frame_bytes)
-        asked = await incoming.options()
+        timeout_s = self._config.first_message_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                asked = await incoming.options()
+        except TimeoutError:
+            raise DeadlineError(f"no message came within {timeout_s:g} s") from None
         self._analyzer.model(asked.model)  # a name that nobody has would fail every frame
 
         async def reply(answered: FrameReply) -> None:

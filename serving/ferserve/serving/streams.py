@@ -65,6 +65,7 @@ class StreamConfig:
             more; of a gRPC stream it is `grpc.max_stream_frames_in_flight`.
         max_websockets: streams open at one time over WebSocket, 1 or more. Each may hold one frame that is arriving.
         max_frame_bytes: of one encoded frame over WebSocket, 1 or more.
+        first_message_timeout_s: longest that a WebSocket may be open before its first message, above 0.
         allowed_origins: pages of other hosts that may open a WebSocket, such as `https://example.org`; the gateway's
             own page and programs that send no Origin always may.
     """
@@ -73,12 +74,15 @@ class StreamConfig:
     recorded_frames: int = 8
     max_websockets: int = 64
     max_frame_bytes: int = 4 * 2**20
+    first_message_timeout_s: float = 10.0
     allowed_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("live_frames", "recorded_frames", "max_websockets", "max_frame_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.first_message_timeout_s > 0:
+            raise ValueError(f"first_message_timeout_s must be above 0, got {self.first_message_timeout_s}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,8 @@ export function occlusion(picture, model, face) {
   return post("v1/faces:occlusion", picture, { model, face });
 }
 
-export function streamAddress(options) {
-  const address = new URL(`v1/stream?${new URLSearchParams(options)}`, document.baseURI);
+export function streamAddress() {
+  const address = new URL("v1/stream", document.baseURI);
   address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
   return address.href;
 }

@@ -79,7 +79,6 @@ function open(page) {
   stream = new LiveStream(
     { ...OPTIONS, model: page.model() },
     {
-      opened: () => {},
       lost() {
         if (!isHeld()) showVideo();
         notify("The connection was lost. Trying again …", { key: LOST });

@@ -103,6 +103,8 @@ function show(photo, page) {
   }
   gallery.hidden = photos.length < 2;
   clearBoxes();
-  showPhoto(photo.url, photo.name);
+  showPhoto(photo.url, photo.name, () =>
+    notify(`This browser cannot show ${photo.name}, but the gateway has read it: its faces stand in the list.`),
+  );
   page.show(photo.analysis, photo.file);
 }

@@ -13,7 +13,9 @@ export function showEmpty(invitation, smallPrint) {
   clearBoxes();
 }
 
-export function showPhoto(url, alt) {
+// failed: called if the browser cannot show this kind of picture.
+export function showPhoto(url, alt, failed) {
+  photo.onerror = failed ?? null;
   photo.hidden = false;
   video.hidden = answered.hidden = true;
   photo.alt = alt;

@@ -6,7 +6,7 @@ const WINDOW = 2; // frames on their way or in the works, as many as the gateway
 const STALLED_MS = 8000;
 const WAITS_MS = [300, 700, 1500, 3000, 5000];
 
-// tell: {opened(), lost(), gone(), reply(reply, sent), refused(error), list(models)}
+// tell: {lost(), gone(), reply(reply, sent), refused(error), list(models)}
 export class LiveStream {
   #options;
   #tell;
@@ -48,10 +48,10 @@ export class LiveStream {
   }
 
   #open() {
-    const socket = new WebSocket(streamAddress(this.#options));
+    const socket = new WebSocket(streamAddress());
     this.#socket = socket;
     this.#forget();
-    socket.addEventListener("open", () => this.#tell.opened());
+    socket.addEventListener("open", () => socket.send(JSON.stringify(this.#options)));
     socket.addEventListener("message", (event) => this.#receive(JSON.parse(event.data)));
     socket.addEventListener("close", () => socket === this.#socket && this.#comeBack());
   }
