@@ -8,7 +8,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 TEST_EXTRAS := serving,triton,training,test
 
-.PHONY: help setup serve test lint types imports unit packaging proto e2e-long clean
+.PHONY: help setup serve test lint types imports unit packaging proto monitoring e2e-long clean
 
 help: ## what there is
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -18,10 +18,11 @@ $(SERVE_VENV)/.ready: pyproject.toml constraints.txt
 	$(SERVE_VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[serving]'
 	touch $@
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt tests/system_packages.sh tests/ops/tools.sh
 	sh tests/system_packages.sh
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$(TEST_EXTRAS)]'
+	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops
 	touch $@
 
 setup: $(VENV)/.ready ## the development environment in .venv
@@ -48,11 +49,16 @@ unit: $(VENV)/.ready ## unit, property, golden and integration tests
 packaging: $(VENV)/.ready ## builds the wheel, installs and serves it in an empty environment without torch
 	$(VENV)/bin/pytest -q -m packaging
 
-e2e-long: $(VENV)/.ready ## the long tests
+e2e-long: $(VENV)/.ready ## the long tests, a real local Ray among them
+	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$(TEST_EXTRAS),ray]'
+	PYTHON=$(VENV)/bin/python sh tests/ops/tools.sh .cache/ops long
 	$(VENV)/bin/pytest -q -m long
 
 proto: $(VENV)/.ready ## regenerate the code of the .proto files
 	$(VENV)/bin/python proto/generate.py
+
+monitoring: $(VENV)/.ready ## write the dashboards and Prometheus rules of k8s/components/monitoring anew
+	$(VENV)/bin/python k8s/generate
 
 clean: ## remove both environments and every cache
 	rm -rf $(SERVE_VENV) $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -81,6 +81,12 @@ def pack_archive(tmp_path_factory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny_graph_of_seed() -> Callable[[int], bytes]:
+    """Graphs as `pack_archive` packs them, of other weights."""
+    return _tiny_graph
+
+
+@pytest.fixture(scope="session")
 def tiny_archive(pack_archive) -> Path:
     """An archive named `tiny` that scores."""
     return pack_archive("tiny")

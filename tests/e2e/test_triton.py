@@ -1,5 +1,6 @@
 """The default archive on a real Triton behind a real gateway."""
 
+import asyncio
 import io
 import json
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 import skimage.data
 from PIL import Image
 from tests.e2e.triton_server import TritonServer
+from tritonclient.grpc.aio import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 from ferserve.faces.decode import DecodeLimits, decode
 from ferserve.faces.detectors import default_detector
@@ -19,7 +22,7 @@ from ferserve.faces.preprocess import face_crop
 from ferserve.serving.client import Client
 from ferserve.serving.errors import NotReadyError, WorkerFailedError
 from ferserve.serving.workers.config import WorkersConfig
-from ferserve.serving.workers.triton import TritonWorker
+from ferserve.serving.workers.triton import TritonWorker, _infer_error
 
 pytestmark = pytest.mark.e2e
 CROPS = 96
@@ -156,8 +159,25 @@ async def test_crops_of_another_shape_fail_their_call_and_not_the_worker(worker)
 
 async def test_a_call_ends_in_its_time(worker):
     with pytest.raises(TimeoutError):
-        await worker.infer(np.zeros((512, 48, 48, 1), np.uint8), timeout_s=0.01)
+        await worker.infer(np.zeros((128, 48, 48, 1), np.uint8), timeout_s=0.01)
     await worker.probe()
+
+
+async def test_what_waits_too_long_in_tritons_queue_is_dropped_there(worker, triton):
+    name = worker._name
+    async with InferenceServerClient(triton.endpoint) as client:
+
+        async def ask(faces: int, timeout_us: int) -> None:
+            tensor = InferInput("crops", [faces, 48, 48, 1], "UINT8")
+            tensor.set_data_from_numpy(np.zeros((faces, 48, 48, 1), np.uint8))
+            await client.infer(name, [tensor], timeout=timeout_us)
+
+        long_one = asyncio.create_task(ask(200, 3_600_000_000))
+        await asyncio.wait({long_one}, timeout=0.1)  # it is there by then, and far from done
+        with pytest.raises(InferenceServerException) as caught:
+            await ask(1, 1)
+        await long_one
+    assert isinstance(_infer_error(caught.value, 1), TimeoutError), caught.value
 
 
 async def test_after_closing_every_call_fails(worker):

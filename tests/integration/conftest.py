@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import cv2
 import grpc
@@ -156,6 +157,9 @@ class FakeAnalyzer:
     def models(self) -> list[ModelInfo]:
         return [MODEL]
 
+    def check_model(self, name: str) -> None:
+        self.model(name)
+
     def model(self, name: str) -> ModelInfo:
         if name not in ("", MODEL.name):
             raise ModelNotFoundError(f"model: expected one of {MODEL.name}, got {name}")
@@ -186,6 +190,9 @@ class FakeObserver:
 
     def frames_dropped(self, frames: int) -> None:
         self.dropped.put_nowait(frames)
+
+    def encoded(self, duration_s: float) -> None:
+        assert duration_s >= 0
 
 
 @dataclass
@@ -316,7 +323,13 @@ class HeldGateway:
         workers, board = ModelWorkers(), WorkerBoard(self.metrics.workers)
         workers.circuit_changed("fake", CircuitState.CLOSED)
         board.show(MODEL.name, workers)
-        engine = Engine(analyzer=self.analyzer, models=models, admission=self.admission, workers=board, detector="held")
+        engine = Engine(
+            analyzer=self.analyzer,
+            shelf=SimpleNamespace(models=models),
+            admission=self.admission,
+            workers=board,
+            detector="held",
+        )
         config = ServeConfig(grpc=GrpcConfig(port=0), http=HttpConfig(port=0), admin=AdminConfig(port=0))
         self.gateway = Gateway(config, engine, self.metrics)
         self.grpc, self.rest = self.gateway.addresses["gRPC"], self.gateway.addresses["REST"]

@@ -122,7 +122,7 @@ def test_a_dry_run_says_how_long_it_would_take(run, pictures, tiny_archive, tmp_
         (["{tmp}/absent", "--out", "{tmp}/x.csv"], 2, "which does not exist"),
         (["{tmp}/empty", "--out", "{tmp}/x.csv"], 2, "found none"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--detector", "eyes"], 2, "detector must be one of"),
-        (["{pictures}", "--out", "{tmp}/x.csv", "--precision", "fp16"], 2, "'fp16'"),
+        (["{pictures}", "--out", "{tmp}/x.csv", "--precision", "fp64"], 2, "'fp64'"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--model", "{tmp}/absent.mar"], 1, "absent.mar"),
         (["{pictures}"], 2, "--out"),
         (["{pictures}", "--out", "{tmp}/x.csv", "--max-faces", "0"], 2, "--max-faces"),
@@ -212,3 +212,22 @@ def test_bench_prints_a_table_for_people(run, both_precisions):
     here = resolve_precision("auto", read_archive(both_precisions), read_cpu())
     assert f"both 0.0.1 in {here}, detector" in printed
     assert all(word in printed for word in ("decode", "infer, batch 8", "640 x 480 pixels of noise", "cpu"))
+
+
+def test_bench_of_a_folder_holds_a_run_against_its_computation_alone(run, pictures, tiny_archive):
+    flags = ("--model", tiny_archive, "--rounds", 2, "--pictures", 3, "--threads", 2)
+    code, printed, _ = run("bench", "score", pictures, *flags, "--json")
+    speed = json.loads(printed)
+    assert code == 0
+    assert (speed["pictures"], speed["threads"], speed["model"], speed["faces"]) == (3, 2, "tiny 0.0.1", 1)
+    assert len(speed["alone_per_s"]) == len(speed["run_per_s"]) == len(speed["shares"]) == 2
+    assert speed["shares"][0] == pytest.approx(speed["run_per_s"][0] / speed["alone_per_s"][0])
+    assert speed["fer_per_s"] == speed["times_fer"] == []
+    code, printed, _ = run("bench", "score", pictures, *flags)
+    assert "of the computation alone" in printed
+
+
+def test_bench_of_a_folder_without_pictures_says_so(run, tmp_path, tiny_archive):
+    (tmp_path / "empty").mkdir()
+    code, _, told = run("bench", "score", tmp_path / "empty", "--model", tiny_archive)
+    assert (code, "found none" in told) == (2, True)

@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from ferserve.faces.errors import FerserveError, InvalidImageError, Reason
+from ferserve.serving.access import OPEN
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import analysis_to_pb, model_to_pb
 from ferserve.serving.errors import OverloadedError
@@ -358,7 +359,7 @@ async def test_a_reply_that_nobody_takes_any_more_is_no_error(grpc_gateway):
     servicer = ExpressionServicer(
         grpc_gateway.analyzer,
         grpc_gateway.health,
-        GrpcCalls(grpc_gateway.health, BodyBudget(2**20), grpc_gateway.observer),
+        GrpcCalls(grpc_gateway.health, BodyBudget(2**20), grpc_gateway.observer, OPEN),
         places=dict.fromkeys(StreamMode, 1),
         bodies=BodyBudget(2**20),
         observer=grpc_gateway.observer,

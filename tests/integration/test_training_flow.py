@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ferserve.faces.archive import read_archive
 from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError
+from ferserve.faces.labels import LABELS
 from ferserve.training.cli.evaluate import evaluate
 from ferserve.training.data.errors import DataError
 from ferserve.training.engine import read_history
@@ -95,8 +96,20 @@ def test_the_archive_is_whole_and_says_what_was_measured(archive, run):
     assert f"{100 * accuracy:.2f} %" in read.card()
     assert "int8 is left out: packed on Older CPU, which is not known to have VNNI" in read.card()
     assert not any(name.startswith("int8") for name in read.manifest.figures)
+    shares = [read.manifest.figures[f"reference_share_{label}"] for label in LABELS]
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
     assert "VGGFace2" not in read.card()
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_archive_of_few_bits_holds_the_one_graph_and_says_what_it_cost(run, data, archive):
+    small = pack_run(run, data, out=run / "small.mar", threads=1, weight_bits=5)
+    read = read_archive(small.path, expected_sha256=small.sha256)
+    assert set(read.manifest.members) == {"model.onnx", "card.md"}
+    assert "weights of 5 bits keep the archive small" in read.card()
+    assert small.path.stat().st_size < 0.3 * archive.path.stat().st_size
+    measured = evaluate_archive(str(small.path), data, split="public", labels="fer2013", threads=1)
+    assert measured.report.accuracy.value == pytest.approx(read.manifest.figures["fer2013_public_accuracy"], abs=1e-6)
 
 
 def test_evaluate_repeats_the_archives_own_figure(archive, data):

@@ -199,6 +199,13 @@ def test_a_failing_model_fails_those_with_faces_alone_and_logs_no_content(manife
     assert caplog.messages == ["the model failed on 2 faces: RuntimeError"]
 
 
+def test_scores_that_are_no_numbers_fail_their_photo_and_reach_the_gateway_as_they_are(answerer, face_photo):
+    answerer._score = lambda crops: expected_rows(crops) * np.float32("nan")
+    photo, faces = answerer.replies([{"photo.a": face_photo}, {"crops": pack_array(crops(2))}])
+    assert (reason(photo), photo.status) == (Reason.WORKER_FAILED, 503)
+    assert np.isnan(unpack_array(faces.body, dtype=np.float32)).all()
+
+
 def test_a_fault_of_the_program_is_one_requests_own(manifest, model, face_photo, caplog):
     class Broken(TwoFaces):
         def detect(self, image, *, size_px=None):  # noqa: ARG002 - as every detector

@@ -37,6 +37,14 @@ def test_flip_mirrors_some_and_leaves_the_others():
     assert 4 < sum(mirrored) < 28
 
 
+def test_noise_has_its_size_and_is_each_channels_own():
+    grey = torch.full((4, 48, 48, 3), 128, dtype=torch.uint8)
+    difference = _view(replace(STILL, noise=0.05), crops=grey) - to_input(grey, size_px=48)
+    # A twentieth of the range from -1 to 1.
+    assert difference.std().item() == pytest.approx(0.1, rel=0.05)
+    assert torch.corrcoef(difference.transpose(0, 1).flatten(1))[0, 1].abs() < 0.05
+
+
 def test_one_seed_gives_one_view():
     busy = Augmentation(
         min_area=0.8, max_zoom_out=1.1, max_rotation_deg=20.0, max_shift=0.1, flip=True,

@@ -10,7 +10,7 @@ import pytest
 from tests.bulk.rows import MODEL, analysis, face
 
 from ferserve.faces.errors import InvalidImageError
-from ferserve.serving.bulk import estimate, pipeline
+from ferserve.serving.bulk import estimate, feed, pipeline
 from ferserve.serving.bulk.estimate import estimate_run
 from ferserve.serving.bulk.pipeline import WINDOW
 from ferserve.serving.bulk.run import Job, run_bulk
@@ -262,6 +262,23 @@ async def test_one_file_is_there_when_all_is_done_and_nothing_beside_it(folder, 
     await score(again, out=out)
     assert again.asked == [b"end"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", name]
+
+
+async def test_what_failed_is_not_looked_for_in_one_finished_file(folder, score, tmp_path):
+    put(folder, a=b"1")
+    await score(FakeScorer(), out=tmp_path / "x.csv")
+    with pytest.raises(ConfigError, match="--retry-failed: expected a folder of shards"):
+        await score(FakeScorer(), out=tmp_path / "x.csv", retry_failed=True)
+
+
+async def test_a_long_way_of_pictures_that_have_rows_is_gone_in_pieces(folder, score, monkeypatch):
+    monkeypatch.setattr(feed, "PIECE_SEEN", 3)
+    put(folder, **{f"p{number:02}": bytes([number]) for number in range(20)})
+    await score(FakeScorer())
+    put(folder, z=b"new")
+    later = FakeScorer()
+    tally = await score(later)
+    assert (later.asked, tally.passed_over) == ([b"new"], 20)
 
 
 async def test_an_estimate_scores_a_sample_and_writes_nothing(folder, monkeypatch, tmp_path):

@@ -65,6 +65,31 @@ def test_a_teacher_is_read_from_its_run_and_not_trained(former, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in teacher.net.state_dict().items())
 
 
+class Asked:
+    """A teacher that is sure of the last class and counts the faces that it is shown."""
+
+    recipe_sha256 = "1" * 64
+
+    def __init__(self):
+        self.faces = 0
+
+    def scores(self, x):
+        self.faces += len(x)
+        return torch.nn.functional.one_hot(torch.full((len(x),), 6), 7).float()
+
+
+def test_a_teacher_of_crops_is_asked_once(tmp_path):
+    objective = replace(RECIPE.objective, teacher_weight=0.5, teacher_sees="crops")
+    recipe = replace(RECIPE, architecture="net_b", objective=objective, phases=(Phase(epochs=2, input_size_px=32),))
+    teacher = Asked()
+    run = Run(recipe, **FACES, folder=tmp_path, start_weights=None, teachers=[teacher])
+    next(run.epochs())
+    assert teacher.faces == 2 * 24
+    assert run.taught_NK.tolist() == [[0.0] * 6 + [1.0]] * 24
+    list(Run(recipe, **FACES, folder=tmp_path, start_weights=None, teachers=[teacher]).epochs())
+    assert teacher.faces == 2 * 24
+
+
 def test_a_run_cut_otherwise_has_seen_the_validation_faces(former, tmp_path):
     other = replace(RECIPE, start="run", split_seed=2)
     with pytest.raises(DataError, match=r"expected a run with split_seed 2 and validation_share 0\.1, got 1 and 0\.1"):

@@ -90,6 +90,12 @@ def test_a_verb_that_cannot_be_loaded_says_which_extra_and_leaves_the_others_alo
     assert run_verbs({"fine": fine}, "fine").stdout == "fine\n"
 
 
+def test_the_handlers_extra_is_called_after_their_server():
+    gone = EntryPoint("torchserve", "ferserve.handlers.gone:torchserve", "ferserve.commands")
+    done = CliRunner().invoke(build_app([gone]), ["torchserve", "serve"])
+    assert "pip install 'ferserve[torchserve]'" in done.stderr
+
+
 def test_a_verb_whose_extra_is_missing_says_which_when_it_runs(run_verbs):
     def train() -> None:
         raise ModuleNotFoundError("No module named 'torch'")

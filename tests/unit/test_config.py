@@ -1,5 +1,6 @@
 import os
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,7 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_BATCHING__MAX_BATCH_FACES": "5",
         "FERSERVE_WORKERS__ENDPOINTS": "",
         "FERSERVE_EMBEDDED__THREADS": "6",
+        "FERSERVE_ACCESS__KEYS_FILE": "keys.toml",
         "FERSERVE_BODIES__MAX_HELD_BYTES": "100000000",
         "FERSERVE_GRPC__PORT": "7",
         "FERSERVE_HTTP__PORT": "8",
@@ -50,6 +52,7 @@ def test_every_section_is_reached_by_the_environment():
     config = read(environ=environ)
     assert config.models.archives == ("a.mar", "b.mar")
     assert (config.analyzer.threads, config.admission.max_images, config.embedded.threads) == (3, 4, 6)
+    assert config.access.keys_file == Path("keys.toml")
     assert (config.bodies.max_held_bytes, config.grpc.port) == (100_000_000, 7)
     assert (config.http.port, config.admin.port) == (8, 9)
     assert (config.log.format.value, config.shutdown.drain_timeout_s) == ("json", 1.5)
@@ -69,7 +72,7 @@ def test_what_print_config_prints_is_a_config_file(tmp_path):
         ({"models": {"sha256": ["a" * 64] * 2}}, "models: sha256 must be empty or have one entry for each of 1"),
         ({"models": {"sha256": ["beef"]}}, "models: sha256 must be 64 hex digits, got 'beef'"),
         ({"models": {"detector": "eyes"}}, "models: detector must be one of .*'eyes'"),
-        ({"models": {"precision": "fp16"}}, "models.precision: .*'auto', 'fp32' or 'int8', got 'fp16'"),
+        ({"models": {"precision": "fp8"}}, "models.precision: .*'auto', 'fp32', 'fp16' or 'int8', got 'fp8'"),
         ({"http": {"port": 65536}}, "http: port must be 0 to 65535, got 65536"),
         ({"http": {"max_batch_images": 0}}, "http: max_batch_images must be at least 1, got 0"),
         ({"bodies": {"max_held_bytes": 5}}, "bodies.max_held_bytes must be 89544021 or more, .* got 5"),
@@ -79,7 +82,7 @@ def test_what_print_config_prints_is_a_config_file(tmp_path):
         ({"admin": {"port": -1}}, "admin: port must be 0 to 65535, got -1"),
         ({"shutdown": {"drain_timeout_s": -1}}, "shutdown: drain_timeout_s must be 0 or more, got -1"),
         ({"grpc": {"max_message_bytes": 10**6}}, "grpc.max_message_bytes must be .* got 1000000"),
-        ({"server": {"port": 1}}, "server: unknown section, expected one of admin, admission"),
+        ({"server": {"port": 1}}, "server: unknown section, expected one of access, admin, admission"),
         ({"http": {"prot": 1}}, "http.prot: unknown setting"),
     ],
 )
@@ -93,7 +96,7 @@ def test_an_owner_refuses_what_the_file_could_not_say_either():
         lambda: HttpConfig(port=-1),
         lambda: AdminConfig(port=-1),
         lambda: ModelsConfig(archives=()),
-        lambda: ModelsConfig(precision="fp16"),
+        lambda: ModelsConfig(precision="fp8"),
     ):
         with pytest.raises(ValueError, match="must"):
             make()

@@ -68,7 +68,8 @@ def test_a_run_stopped_within_an_epoch_loses_no_step(small, tmp_path):
     run = _run(small, tmp_path / "parts")
 
     def stop_at_the_second(step, _loss):
-        run.stop = step == 1
+        if step == 1:
+            run.ask_to_stop()
 
     with pytest.raises(StoppedError, match=r"stopped after step 2 of 3 in epoch 1; .*last\.pt has it all"):
         list(run.epochs(stop_at_the_second))

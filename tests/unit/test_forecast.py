@@ -111,7 +111,7 @@ async def test_a_newcomer_is_expected_after_those_who_run_and_wait():
         ([RequestError("no picture")], 0.5 * 3 / 2),
         ([DeadlineError("nobody waits")], 0.5 / 2 * 3 / 2),
         (["done", DeadlineError("nobody waits")], (0.95 * 0.5 + 0.5) / 0.95 * 3 / 2),
-        (["done", WorkerFailedError("no GPU")], 0.5 * 3 / 2),
+        (["done", WorkerFailedError("no answer in time")], (0.95 * 0.5 + 0.5) / 0.95 * 3 / 2),
     ],
 )
 async def test_what_fails_is_done_too_and_what_is_given_up_took_longer_than_that(

@@ -4,7 +4,10 @@ import logging
 
 import pytest
 
-from ferserve.serving.logs import JsonFormatter, LogConfig, LogFormat, TextFormatter, configure_logging
+from ferserve.faces.errors import Reason
+from ferserve.serving.logs import REQUEST_ID, JsonFormatter, LogConfig, LogFormat, TextFormatter, configure_logging
+from ferserve.serving.metrics import Metrics
+from ferserve.serving.observing import LoggedRequests
 
 
 def record(**fields) -> logging.LogRecord:
@@ -73,3 +76,34 @@ def test_what_decoders_say_of_callers_files_is_left_out():
     configure_logging(LogConfig(level="debug"), stream)
     logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_whatever_is_logged_within_a_request_carries_its_id():
+    stream = io.StringIO()
+    configure_logging(LogConfig(format=LogFormat.JSON), stream)
+    token = REQUEST_ID.set("r7")
+    logging.getLogger("ferserve.y").warning("within")
+    logging.getLogger("ferserve.y").warning("of another", extra={"request_id": "r8"})
+    REQUEST_ID.reset(token)
+    logging.getLogger("ferserve.y").warning("after")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("request_id") for line in lines] == ["r7", "r8", None]
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_a_logged_request_says_what_was_asked_and_how_it_ended_and_is_counted_too():
+    stream, metrics = io.StringIO(), Metrics()
+    configure_logging(LogConfig(format=LogFormat.JSON, requests=True), stream)
+    LoggedRequests(metrics).request_done("Analyze", Reason.OVERLOADED, 0.0123)
+    LoggedRequests(metrics).encoded(0.5)
+    line = json.loads(stream.getvalue())
+    assert {key: line[key] for key in ("message", "method", "code", "duration_ms")} == {
+        "message": "answered",
+        "method": "Analyze",
+        "code": "OVERLOADED",
+        "duration_ms": 12.3,
+    }
+    labels = {"method": "Analyze", "code": "OVERLOADED"}
+    assert metrics.registry.get_sample_value("ferserve_requests_total", labels) == 1
+    assert metrics.registry.get_sample_value("ferserve_stage_duration_seconds_sum", {"stage": "encode"}) == 0.5

@@ -5,10 +5,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from ferserve.faces.errors import Reason
+from ferserve.faces.labels import LABELS, Expression
 from ferserve.serving.admission import Bound
 from ferserve.serving.dispatch import Drop
 from ferserve.serving.metrics import CONTENT_TYPE, Metrics
-from ferserve.serving.requests import ModelRef, Priority
+from ferserve.serving.observing import encoding
+from ferserve.serving.requests import ModelInfo, Priority
 from ferserve.serving.workers.circuit import CircuitState
 from ferserve.serving.workers.replica import FailureCause
 
@@ -22,8 +24,24 @@ def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None
     return registry.get_sample_value(name, labels)
 
 
-def ref(name: str = "mobilenet", version: str = "1", sha256: str = "a" * 64) -> ModelRef:
-    return ModelRef(name=name, version=version, archive_sha256=sha256, preprocess_sha256="b" * 64, precision="fp32")
+def info(
+    name: str = "mobilenet", version: str = "1", sha256: str = "a" * 64, figures: dict[str, float] | None = None
+) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        version=version,
+        archive_sha256=sha256,
+        preprocess_sha256="b" * 64,
+        precision="fp32",
+        architecture="MobileNet",
+        paper="A paper",
+        crop_size_px=48,
+        crop_channels=1,
+        temperature=1.0,
+        uncertain_below=0.5,
+        figures=figures or {},
+        is_default=True,
+    )
 
 
 def test_requests_are_counted_and_timed_by_method_and_code(metrics: Metrics):
@@ -113,8 +131,8 @@ def test_admission_shows_what_is_in_flight_and_what_ran_out(metrics: Metrics):
 
 
 def test_a_picture_without_a_face_is_counted_as_such(metrics: Metrics):
-    metrics.image_scored("mobilenet", faces=0, uncertain=0)
-    metrics.image_scored("mobilenet", faces=3, uncertain=1)
+    metrics.image_scored("mobilenet", tops=[], uncertain=0)
+    metrics.image_scored("mobilenet", tops=[Expression.HAPPY] * 3, uncertain=1)
     assert value(metrics.registry, "ferserve_images_without_face_total") == 1
     assert value(metrics.registry, "ferserve_image_faces_count") == 2
     assert value(metrics.registry, "ferserve_image_faces_sum") == 3
@@ -123,7 +141,7 @@ def test_a_picture_without_a_face_is_counted_as_such(metrics: Metrics):
 
 
 def test_crops_count_as_faces_and_not_as_pictures(metrics: Metrics):
-    metrics.faces_scored("mobilenet", faces=5, uncertain=2)
+    metrics.faces_scored("mobilenet", tops=[Expression.SAD] * 5, uncertain=2)
     metrics.faces_skipped(1)
     assert value(metrics.registry, "ferserve_faces_total", model="mobilenet") == 5
     assert value(metrics.registry, "ferserve_image_faces_count") == 0
@@ -136,15 +154,50 @@ def test_a_stage_is_timed(metrics: Metrics):
 
 
 def test_a_reloaded_archive_replaces_the_one_before_it(metrics: Metrics):
-    metrics.archive_loaded(ref(sha256="1" * 64))
-    metrics.archive_loaded(ref(name="dal-net"))
-    metrics.archive_loaded(ref(version="2", sha256="2" * 64))
+    metrics.archive_loaded(info(sha256="1" * 64))
+    metrics.archive_loaded(info(name="dal-net"))
+    metrics.archive_loaded(info(version="2", sha256="2" * 64))
     name = "ferserve_archive_info"
-    assert value(metrics.registry, name, model="mobilenet", version="1", archive_sha256="1" * 64) is None
-    assert value(metrics.registry, name, model="mobilenet", version="2", archive_sha256="2" * 64) == 1
+    assert (
+        value(metrics.registry, name, model="mobilenet", version="1", archive_sha256="1" * 64, precision="fp32") is None
+    )
+    assert value(metrics.registry, name, model="mobilenet", version="2", archive_sha256="2" * 64, precision="fp32") == 1
     metrics.archive_unloaded("dal-net")
     metrics.archive_unloaded("dal-net")
-    assert value(metrics.registry, name, model="dal-net", version="1", archive_sha256="a" * 64) is None
+    assert (
+        value(metrics.registry, name, model="dal-net", version="1", archive_sha256="a" * 64, precision="fp32") is None
+    )
+
+
+def test_what_a_model_says_is_counted_by_expression_from_zero_on(metrics: Metrics):
+    metrics.archive_loaded(info())
+    name = "ferserve_top_expression_faces_total"
+    assert value(metrics.registry, name, model="mobilenet", expression="fear") == 0
+    metrics.faces_scored("mobilenet", tops=[Expression.FEAR, Expression.HAPPY, Expression.FEAR], uncertain=0)
+    assert value(metrics.registry, name, model="mobilenet", expression="fear") == 2
+
+
+def test_the_reference_is_the_loaded_archives_own_and_goes_with_it(metrics: Metrics):
+    shares = {label: 0.1 * (place + 1) for place, label in enumerate(LABELS)}
+    name = "ferserve_reference_share"
+    metrics.archive_loaded(info(figures={f"reference_share_{label}": share for label, share in shares.items()}))
+    for label, share in shares.items():
+        assert value(metrics.registry, name, model="mobilenet", expression=label) == share
+    metrics.archive_loaded(info(version="2"))
+    assert all(value(metrics.registry, name, model="mobilenet", expression=label) is None for label in LABELS)
+
+
+def test_a_forecast_that_was_half_of_what_it_took_counts_as_two(metrics: Metrics):
+    metrics.forecast(0.5, 1.0)
+    assert value(metrics.registry, "ferserve_forecast_ratio_sum") == 2
+    assert value(metrics.registry, "ferserve_forecast_ratio_bucket", le="1.33") == 0
+    assert value(metrics.registry, "ferserve_forecast_ratio_bucket", le="2.0") == 1
+
+
+def test_encoding_is_a_stage(metrics: Metrics):
+    with encoding(metrics):
+        pass
+    assert value(metrics.registry, "ferserve_stage_duration_seconds_count", stage="encode") == 1
 
 
 def test_two_gateways_do_not_share_counters():
@@ -155,7 +208,7 @@ def test_two_gateways_do_not_share_counters():
 
 def test_the_exposition_parses_and_every_name_is_ours_and_says_its_unit(metrics: Metrics):
     metrics.request_done("Analyze", None, 0.02)
-    metrics.archive_loaded(ref())
+    metrics.archive_loaded(info())
     families = list(text_string_to_metric_families(metrics.exposition().decode()))
     names = {family.name for family in families if not family.name.endswith("_created")}
     assert "ferserve_build_info" in names

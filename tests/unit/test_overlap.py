@@ -8,11 +8,12 @@ from tests.made_up import data_sets as made_up
 from typer.testing import CliRunner
 
 from ferserve.training.cli.data import data
-from ferserve.training.data.audit import audit_sources
+from ferserve.training.data.audit import audit_sources, shared_pictures
 from ferserve.training.data.catalog import parse_set
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.overlap import difference_hash, find_overlap, make_prints
 from ferserve.training.data.sets import CLASSES, Pictures
+from ferserve.training.measure import evaluate_archive
 
 
 def _pictures(images, labels=None):
@@ -126,6 +127,24 @@ def test_the_verb_prints_writes_and_keeps_names_to_itself(leaky, tmp_path):
     table = CliRunner().invoke(data, ["audit", f"fer2013={leaky}"])
     assert table.exit_code == 0
     assert "correlate by" in table.stdout
+
+
+def test_an_archive_is_measured_without_what_an_audit_names(leaky, tmp_path, tiny_archive):
+    out = tmp_path / "audit.json"
+    sets = [f"fer2013.public={leaky}", f"fer2013.train={leaky}"]
+    assert CliRunner().invoke(data, ["audit", *sets, "--pairs", "--out", str(out)]).exit_code == 0
+    assert shared_pictures(out, "fer2013.public", "PublicTest", 4).tolist() == [False, True, True, True]
+    measured = evaluate_archive(
+        str(tiny_archive), f"fer2013={leaky}", split="public", labels="fer2013", threads=1, audit=out
+    )
+    faces = (measured.report, measured.without_duplicates, measured.without_similar)
+    assert [report.faces for report in faces] == [4, 2, 1]
+    assert measured.to_dict()["without_similar"]["faces"] == 1
+    with pytest.raises(DataError, match=r"expected an audit of 5 pictures of fer2013\.public, got 4"):
+        shared_pictures(out, "fer2013.public", "PublicTest", 5)
+    CliRunner().invoke(data, ["audit", *sets, "--out", str(out)])
+    with pytest.raises(DataError, match=r"with its pairs; `ferserve data audit fer2013\.public=DIR fer2013\.train=DIR"):
+        shared_pictures(out, "fer2013.public", "PublicTest", 4)
 
 
 def test_describe_tells_what_is_there(tmp_path):

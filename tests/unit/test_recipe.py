@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 
 from ferserve.faces.index import open_archive
+from ferserve.training.data.errors import DataError
 from ferserve.training.descent import rate_at
 from ferserve.training.models.registry import ARCHITECTURES, make_net
-from ferserve.training.recipe import Recipe, Schedule
+from ferserve.training.recipe import Phase, Recipe, Schedule
 from ferserve.training.recipes import RECIPES
 from ferserve.training.recipes.mobilenet import mobilenet
+from ferserve.training.recipes.net_b import net_b
 
 
 def test_settings_that_came_later_leave_the_hashes_of_former_runs_alone():
@@ -37,6 +39,12 @@ def test_no_two_recipes_share_a_hash():
 def test_a_net_is_made_for_the_recipes_channels():
     recipe = replace(mobilenet(), preprocess=replace(mobilenet().preprocess, channels=3))
     assert make_net(recipe).stem.conv.in_channels == 3
+
+
+def test_nets_that_cannot_grow_are_not_asked_to():
+    growing = replace(net_b(), phases=(Phase(epochs=1, input_size_px=48), Phase(epochs=1, input_size_px=64)))
+    with pytest.raises(DataError, match="phases: expected one input_size_px for net_b, got 48, 64"):
+        make_net(growing)
 
 
 def _rates(schedule, *, epochs=4, **options):

@@ -17,9 +17,13 @@ from ferserve.faces.errors import (
 from ferserve.serving.errors import (
     CallCancelledError,
     DeadlineError,
+    ForbiddenError,
     ModelNotFoundError,
     NotReadyError,
     OverloadedError,
+    PurposeRefusedError,
+    RateLimitedError,
+    UnauthenticatedError,
     WorkerFailedError,
 )
 from ferserve.serving.status import MAX_MESSAGE_CHARS, STATUS, error_of, public_error, rich_status
@@ -47,6 +51,10 @@ LEAVES = [
     InvalidImageError("bad picture"),
     UnsupportedMediaError("a tiff"),
     ImageTooLargeError("too many pixels"),
+    UnauthenticatedError("no key"),
+    ForbiddenError("another's scope"),
+    PurposeRefusedError("at work"),
+    RateLimitedError("too many faces", retry_after_s=2.0),
     ModelNotFoundError("no such model"),
     OverloadedError("full", retry_after_s=0.25),
     NotReadyError("starting", retry_after_s=1.0),
@@ -126,13 +134,6 @@ def test_an_error_comes_back_as_it_left(error):
 
 def test_the_faces_leaf_that_shares_a_reason_comes_back_as_the_general_one():
     assert type(error_of(rich_status(DegenerateFaceError("the eyes coincide")))) is InvalidRequestError
-
-
-@pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.UNAUTHENTICATED])
-def test_a_reason_without_a_class_is_named_in_the_message(reason):
-    came = error_of(rich_status(error_with(reason)))
-    assert type(came) is FerserveError
-    assert came.message == f"{reason}: what was expected and what came"
 
 
 def test_a_reason_of_a_newer_server_keeps_its_delay():

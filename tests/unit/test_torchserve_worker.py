@@ -11,15 +11,17 @@ from grpc import aio
 
 from ferserve.faces.archive import read_archive
 from ferserve.faces.arrays import pack_array
-from ferserve.faces.decode import DecodeLimits
+from ferserve.faces.decode import DecodeLimits, decode
 from ferserve.faces.detectors import default_detector
-from ferserve.faces.errors import ArchiveError
+from ferserve.faces.errors import ArchiveError, Reason
 from ferserve.faces.precision import resolve_precision
+from ferserve.faces.preprocess import face_crop
 from ferserve.faces.session import ScoringSession
-from ferserve.faces.wire import Description
+from ferserve.faces.wire import Description, PhotoOptions
 from ferserve.handlers.answering import Answerer
 from ferserve.handlers.face_handler import FaceHandler
 from ferserve.handlers.image_handler import ImageHandler
+from ferserve.handlers.question import Reply
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.protocol import check_shape
@@ -163,11 +165,11 @@ async def test_a_cancelled_batch_is_cancelled_on_the_server(started):
 @pytest.mark.parametrize(
     ("body", "message", "logged"),
     [
-        (ERROR, "TorchServe answered INVALID_REQUEST to a batch of 2 faces", "expected something else"),
-        (FAILED, "TorchServe answered WORKER_FAILED to a batch of 2 faces", "503 InternalServerException"),
-        (b"", "expected scores of 2 faces from TorchServe: expected a JSON object, got 0", None),
-        (b"\x00" * 30, "expected scores of 2 faces from TorchServe: expected a JSON object", None),
-        (b'{"faces": []}', "expected scores of 2 faces from TorchServe: expected a .npy file", None),
+        (ERROR, "TorchServe answered INVALID_REQUEST to 2 faces", "expected something else"),
+        (FAILED, "TorchServe answered WORKER_FAILED to 2 faces", "503 InternalServerException"),
+        (b"", "expected an answer to 2 faces from TorchServe: expected a JSON object, got 0", None),
+        (b"\x00" * 30, "expected an answer to 2 faces from TorchServe: expected a JSON object", None),
+        (b'{"faces": []}', "expected an answer to 2 faces from TorchServe: expected a .npy file", None),
         (pack_array(np.zeros((2, 7))), "expected float32 in rows, got float64", None),
         (pack_array(np.zeros((2, 7), np.float32))[:-4], "expected 56 bytes behind the header", None),
     ],
@@ -194,6 +196,32 @@ async def test_too_few_rows_and_nan_reach_those_who_judge_them(started):
     assert np.isnan(await worker.infer(crops(1), timeout_s=30)).all()
     with pytest.raises(WorkerFailedError, match="finite"):
         await worker.probe()
+
+
+async def test_photos_come_back_under_their_names_with_the_scores_of_their_crops(started, session, archive, face_photo):
+    _, worker = started
+    sent = {"first": face_photo, "second": b"no picture", "third": face_photo}
+    got = await worker.photos(sent, PhotoOptions(max_faces=1), timeout_s=60)
+    assert list(got) == list(sent)
+    assert got["second"].reason is Reason.UNSUPPORTED_MEDIA
+    image = decode(face_photo, DecodeLimits()).pixels
+    (found,) = default_detector().detect(image)
+    expected = session.score(face_crop(image, found, archive.manifest.preprocess)[None])[0]
+    for name in ("first", "third"):
+        (face,) = got[name].faces
+        np.testing.assert_allclose(face.scores, expected, atol=1e-6)
+        assert face.detection.box == found.box
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [(b"{}", "expected 1 photos by their names, got 0"), (ERROR, "answered INVALID_REQUEST to 1 photos")],
+)
+async def test_photos_that_are_not_answered_are_a_failure(started, body, message):
+    service, worker = started
+    service.answerer.replies = lambda _requests: [Reply(body=body, content_type="application/json")]
+    with pytest.raises(WorkerFailedError, match=message):
+        await worker.photos({"a": b"never looked at"}, PhotoOptions(), timeout_s=60)
 
 
 @pytest.mark.parametrize("rows", [np.full((2, 7), np.nan, np.float32), np.zeros((1, 7), np.float32)])
@@ -236,7 +264,7 @@ async def test_a_model_that_is_not_there_a_server_that_is_not_ours_or_none_at_al
     assert "secret" not in caught.value.message
     assert "not found in" in caplog.text
     service.model = "tiny"
-    service.answerer.replies = lambda _requests: [type("Reply", (), {"body": b"hello"})]
+    service.answerer.replies = lambda _requests: [Reply(body=b"hello", content_type="text/plain")]
     with pytest.raises(WorkerFailedError, match="expected a ferserve archive as tiny, got: expected a JSON object"):
         await TorchServeWorker.start(archive, endpoint, config(endpoint), precision="fp32")
     nobody = "127.0.0.1:1"

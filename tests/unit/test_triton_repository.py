@@ -42,6 +42,9 @@ def test_what_waits_in_triton_ends_with_its_caller(archive, tmp_path):
     batching = config_of(write_repository(archive, tmp_path, RepositoryOptions())).dynamic_batching
     assert batching.max_queue_delay_microseconds == 0
     assert batching.default_queue_policy.allow_timeout_override
+    assert batching.default_queue_policy.default_timeout_microseconds > 0, (
+        "or Triton does not look at the request's own"
+    )
     assert batching.default_queue_policy.timeout_action == 0, "REJECT"
 
 

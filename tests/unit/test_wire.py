@@ -33,7 +33,7 @@ def face(landmarks):
 
 def photo(*faces):
     times = {"decode_s": 0.001, "detect_s": 0.25, "preprocess_s": 0.5, "infer_s": 0.125}
-    return ScoredPhoto(width_px=640, height_px=480, found=3, skipped=1, faces=faces, **times)
+    return ScoredPhoto(width_px=640, height_px=480, detector="haar", found=3, skipped=1, faces=faces, **times)
 
 
 def test_photos_come_back_as_they_were_and_a_bad_one_as_its_error():

@@ -13,8 +13,8 @@ TorchServe hands over a request as a map of named inputs, and which inputs there
                                 does, otherwise one picture
                                 -> as for crops, or JSON: photo or error
 
-    photo   {"width_px", "height_px", "found", "skipped", "faces": [face, ...], "timings_ms": {"decode", "detect",
-            "preprocess", "infer"}}, faces in the order of their detection score
+    photo   {"width_px", "height_px", "detector", "found", "skipped", "faces": [face, ...], "timings_ms": {"decode",
+            "detect", "preprocess", "infer"}}, faces in the order of their detection score
     face    {"box": [x0, y0, x1, y1], "detection_score", "landmarks": [[x, y] x 5] or null, "scores": {label: score},
             "expression": label, "uncertain", "quality": {"size_px", "sharpness", "yaw", "roll_deg", "issues"}}
     error   {"error": {"reason": one of `Reason`, "message"}}
@@ -34,6 +34,8 @@ from ferserve.faces.errors import FerserveError, InvalidRequestError, Reason
 from ferserve.faces.labels import EXPRESSIONS, LABELS
 from ferserve.faces.types import Box, Detection, Quality, QualityIssue, ScoredFace
 
+MAX_MESSAGE_BYTES: Final = 64 * 2**20
+"""Of a request and of an answer, on both sides; TorchServe's own default is 6.5 MB."""
 CROPS: Final = "crops"
 PHOTO_PREFIX: Final = "photo."
 OPTIONS: Final = "options"
@@ -127,7 +129,8 @@ class ScoredPhoto:
 
     Attributes:
         width_px, height_px: of the original picture after EXIF rotation.
-        found: faces that the detector found.
+        detector: name of the detector that ran.
+        found: faces that it found.
         skipped: of those kept by `max_faces`, how many gave no crop.
         faces: highest detection score first.
         decode_s, detect_s, preprocess_s: spent on this picture.
@@ -136,6 +139,7 @@ class ScoredPhoto:
 
     width_px: int
     height_px: int
+    detector: str
     found: int
     skipped: int
     faces: tuple[ScoredFace, ...]
@@ -241,6 +245,7 @@ def _outcome_object(outcome: ScoredPhoto | FerserveError) -> dict[str, Any]:
     return {
         "width_px": outcome.width_px,
         "height_px": outcome.height_px,
+        "detector": outcome.detector,
         "found": outcome.found,
         "skipped": outcome.skipped,
         "faces": [_face_object(face) for face in outcome.faces],
@@ -255,6 +260,7 @@ def _outcome(value: dict[str, Any]) -> ScoredPhoto | RemoteError:
     return ScoredPhoto(
         width_px=int(value["width_px"]),
         height_px=int(value["height_px"]),
+        detector=str(value["detector"]),
         found=int(value["found"]),
         skipped=int(value["skipped"]),
         faces=tuple(_face(face) for face in value["faces"]),

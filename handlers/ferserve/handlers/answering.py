@@ -7,23 +7,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.faces.errors import FerserveError, Reason
+from ferserve.faces.errors import FerserveError
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.faces.wire import DESCRIBE, Description
 from ferserve.handlers.face_handler import FaceHandler
 from ferserve.handlers.image_handler import ImageHandler
-from ferserve.handlers.question import JSON_TYPE, Inputs, Question, Reply
+from ferserve.handlers.question import JSON_TYPE, Inputs, Question, Reply, ScoringFailedError
 
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """uint8 crops (N, S, S, C) to float32 scores (N, 7)."""
 
 _log = logging.getLogger(__name__)
-
-
-class ScoringFailedError(FerserveError):
-    """The model failed on a whole batch."""
-
-    reason = Reason.WORKER_FAILED
 
 
 class Answerer:
@@ -84,7 +78,14 @@ class Answerer:
             ]
         infer_s = self._clock() - began_s
         shares = np.split(scores, np.cumsum(counts)[:-1])
-        return [question.answer(share, infer_s) for question, share in zip(questions, shares, strict=True)]
+        return [_answer(question, share, infer_s) for question, share in zip(questions, shares, strict=True)]
+
+
+def _answer(question: Question, scores: NDArray[np.float32], infer_s: float) -> Reply:
+    try:
+        return question.answer(scores, infer_s)
+    except ScoringFailedError as error:
+        return Reply.of_error(error)
 
 
 def _no_scores() -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from ferserve.faces.manifest import ArchiveManifest
 from ferserve.faces.photos import PreparedFace, cut_faces, decoded_side, search_side_px
 from ferserve.faces.types import ScoredFace
 from ferserve.faces.wire import OPTIONS, PHOTO_PREFIX, UNNAMED, PhotoOptions, ScoredPhoto, pack_photo, pack_photos
-from ferserve.handlers.question import JSON_TYPE, Inputs, Question, Reply
+from ferserve.handlers.question import JSON_TYPE, Inputs, Question, Reply, ScoringFailedError
 
 MAX_DECODE_BYTES: Final = 288 * 2**20
 """A picture that takes more memory than this to decode is refused, as in the gateway."""
@@ -143,6 +143,8 @@ class ImageHandler:
         return Reply(body=pack_photos(answers), content_type=JSON_TYPE)
 
     def _scored(self, photo: _Prepared, scores: NDArray[np.float32], infer_s: float) -> ScoredPhoto:
+        if not np.isfinite(scores).all():
+            raise ScoringFailedError("expected finite scores from the model, got NaN or infinity")
         faces = tuple(
             ScoredFace(
                 detection=face.detection,
@@ -162,4 +164,5 @@ class ImageHandler:
             detect_s=photo.detect_s,
             preprocess_s=photo.preprocess_s,
             infer_s=infer_s,
+            detector=self._detector.name,
         )

@@ -26,6 +26,12 @@ JSON_TYPE: Final = "application/json"
 BINARY_TYPE: Final = "application/octet-stream"
 
 
+class ScoringFailedError(FerserveError):
+    """The model failed, on a whole batch or on the faces of one request."""
+
+    reason = Reason.WORKER_FAILED
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What goes back; the status is seen over REST only."""
@@ -47,7 +53,8 @@ class Question:
 
     Attributes:
         crops: uint8, shape (N, S, S, C), N may be 0.
-        answer: makes the reply of their scores, float32 of shape (N, 7), and of the seconds that scoring took.
+        answer: makes the reply of their scores, float32 of shape (N, 7), and of the seconds that scoring took; raises
+            ScoringFailedError where the scores cannot be used.
     """
 
     crops: NDArray[np.uint8]

@@ -19,6 +19,8 @@ from ferserve.faces.labels import NUM_EXPRESSIONS
 
 WARM_UP_FACES: Final = (1, 2, 32)
 """Kernels are chosen and memory is taken at the first run of a size; no request shall wait for that."""
+CPU_BATCH_FACES: Final = 64
+"""A CPU gains nothing from more at once, and each face takes half a megabyte while it is computed."""
 HALF_TOLERANCE: Final = 0.02
 """Largest difference of a score between half and single precision on noise; more, and half is not used."""
 
@@ -64,7 +66,7 @@ class Scorer:
 
     def score(self, crops_NSSC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores, float32 of shape (N, 7), of uint8 crops (N, S, S, C); N may be 0."""
-        parts = [self._run(part, self.precision) for part in _parts(crops_NSSC)]
+        parts = [self._run(part, self.precision) for part in self._parts(crops_NSSC)]
         return np.concatenate(parts) if parts else np.zeros((0, NUM_EXPRESSIONS), dtype=np.float32)
 
     @torch.inference_mode()
@@ -100,6 +102,11 @@ class Scorer:
                     f"got shape {scores.shape}"
                 )
 
+    def _parts(self, crops_NSSC: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Batches of the size that the program and the device take."""
+        size = CPU_BATCH_FACES if torch.device(self.device).type == "cpu" else MAX_BATCH_FACES
+        return [crops_NSSC[start : start + size] for start in range(0, len(crops_NSSC), size)]
+
     def _noise(self, faces: int) -> NDArray[np.uint8]:
         return np.random.default_rng(0).integers(0, 256, (faces, *self.crop_shape), dtype=np.uint8)
 
@@ -108,8 +115,3 @@ def _to_channels_last(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def _parts(crops_NSSC: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Batches that the program takes."""
-    return [crops_NSSC[start : start + MAX_BATCH_FACES] for start in range(0, len(crops_NSSC), MAX_BATCH_FACES)]

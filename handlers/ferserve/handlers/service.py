@@ -19,17 +19,13 @@ from ferserve.faces.detectors import DEFAULT_DETECTOR, load_detector
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.manifest import ArchiveManifest
 from ferserve.faces.wire import Description
+from ferserve.handlers import environment
 from ferserve.handlers.answering import Answerer
 from ferserve.handlers.face_handler import FaceHandler
 from ferserve.handlers.image_handler import ImageHandler
 from ferserve.handlers.question import Inputs
 from ferserve.handlers.scorer import Scorer
 
-DETECTOR_VARIABLE: Final = "FERSERVE_HANDLER_DETECTOR"
-"""Environment variable: what searches photos, as `--detector` of the gateway; TorchServe hands it on to its workers."""
-THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
-"""torch's own. Without it a worker on the CPU computes on one thread, as the gateway does: a second worker gains more
-than a second thread, and on a busy machine threads that wait for each other took twenty times as long."""
 CPU: Final = "cpu"
 
 _log = logging.getLogger(__name__)
@@ -64,12 +60,12 @@ class Service:
             ArchiveError: its program was altered, or does not run; TorchServe then reports that the worker failed.
         """
         device = _device(context.system_properties.get("gpu_id"))
-        if device == CPU and THREADS_VARIABLE not in os.environ:
+        if device == CPU and environment.THREADS not in os.environ:
             torch.set_num_threads(1)
         self._answerer = load_answerer(
             Path(context.system_properties["model_dir"]),
             device=device,
-            detector=os.environ.get(DETECTOR_VARIABLE, DEFAULT_DETECTOR),
+            detector=os.environ.get(environment.DETECTOR, DEFAULT_DETECTOR),
         )
 
     def handle(self, data: Sequence[Inputs], context: Context) -> list[bytes]:
@@ -111,7 +107,7 @@ def load_answerer(folder: Path, *, device: str, detector: str = DEFAULT_DETECTOR
         device=scorer.device,
         detector=searching.name,
     )
-    threads = ThreadPoolExecutor(thread_name_prefix="photo")
+    threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="photo")
     images = ImageHandler(manifest, searching, DecodeLimits(), executor=threads)
     _log.info("%s %s runs on %s in %s", manifest.name, manifest.version, scorer.device, scorer.precision)
     return Answerer(scorer.score, FaceHandler(shape), images, description)

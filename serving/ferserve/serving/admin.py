@@ -1,9 +1,13 @@
-"""The operators' port: `/metrics`, `/status`, `/livez`, `/readyz`; apart from the callers' port, so closed to them.
+"""The operators' port: `/metrics`, `/status`, `/livez`, `/readyz`, and `POST /archives/NAME:reload`.
 
 `/status` is a page to browsers and JSON to everybody else.
+
+It stands apart from the callers' port, so that it can be closed to them.
 """
 
+import logging
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from ferserve.faces.errors import ArchiveError, FerserveError, InvalidRequestError
 from ferserve.serving.engine import Engine
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
@@ -21,7 +26,10 @@ from ferserve.serving.metrics import CONTENT_TYPE, Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.pages import Pages
 from ferserve.serving.probes import add_probes
+from ferserve.serving.status import STATUS
 from ferserve.serving.worker_board import WorkerStatus
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +73,22 @@ def create_admin_app(
     async def index(_request: Request) -> Response:
         return RedirectResponse("status")
 
+    async def reload(request: Request) -> Response:
+        name = request.path_params["name"]
+        try:
+            info = await engine.shelf.replace(name, sha256=_wanted_sha256(await request.body()))
+        except FerserveError as error:
+            logger.warning("%s was not replaced: %s", name, error)
+            # An archive that does not do is no fault of the gateway's, and operators may read its path.
+            status = 409 if isinstance(error, ArchiveError) else STATUS[error.reason].http_status
+            answer = {"error": {"reason": error.reason, "message": error.message}}
+            return Response(orjson.dumps(answer), status_code=status, media_type="application/json")
+        logger.info("%s is served from %s now", name, info.archive_sha256)
+        return Response(orjson.dumps({"model": asdict(info)}), media_type="application/json")
+
     app = Starlette()
     app.add_route("/", index)
+    app.add_route("/archives/{name}:reload", reload, methods=["POST"])
     app.add_route("/metrics", expose)
     app.add_route("/status", status)
     pages.add_assets(app)
@@ -77,6 +99,19 @@ def create_admin_app(
 def _wants_page(request: Request) -> bool:
     """Browsers ask for HTML by name; programs do not. The page itself asks for JSON by its query."""
     return "text/html" in request.headers.get("accept", "") and request.query_params.get("format") != "json"
+
+
+def _wanted_sha256(body: bytes) -> str | None:
+    """The optional `{"sha256": HEX}` of a reload."""
+    if not body:
+        return None
+    try:
+        wanted = orjson.loads(body)["sha256"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        wanted = None
+    if not isinstance(wanted, str) or not re.fullmatch("[0-9a-fA-F]{64}", wanted):
+        raise InvalidRequestError('expected no body, or {"sha256": "64 hex digits"}')
+    return wanted
 
 
 def _status(engine: Engine, health: Health, *, version: str, uptime_s: float) -> dict[str, Any]:
@@ -95,7 +130,7 @@ def _status(engine: Engine, health: Health, *, version: str, uptime_s: float) ->
             "expected_faces_per_image": engine.admission.expected_faces,
         },
         "detector": engine.detector,
-        "models": [_model(model, engine.workers.workers(name)) for name, model in engine.models.items()],
+        "models": [_model(model, engine.workers.workers(name)) for name, model in engine.shelf.models.items()],
     }
 
 

@@ -10,25 +10,37 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypedDict, TypeVar
 
 import numpy as np
 
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.faces.labels import EXPRESSIONS, Expression
 from ferserve.faces.types import Crop, ScoredFace
+from ferserve.faces.wire import PhotoOptions
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, Forecast
-from ferserve.serving.answers import Waits, crops_answer, occlusion_answer, photo_answer, tensor_answer
+from ferserve.serving.answers import (
+    Waits,
+    crops_answer,
+    occlusion_answer,
+    photo_answer,
+    remote_answer,
+    tensor_answer,
+)
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.health import Health
+from ferserve.serving.keys import Scope
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.preparation import PreparationStage
 from ferserve.serving.preparer import Caller, Preparer, Steps
+from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import (
     AnalyzeOptions,
     CropScores,
@@ -87,11 +99,14 @@ class AnalysisObserver(Protocol):
     def stage(self, stage: str, duration_s: float) -> None:
         """`decode`, `detect` or `preprocess` of one request took so long."""
 
-    def image_scored(self, model: str, *, faces: int, uncertain: int) -> None:
-        """A photo was answered."""
+    def forecast(self, foreseen_s: float, took_s: float) -> None:
+        """A request that found the queues busy took so long, of which admission foresaw so much, above 0."""
 
-    def faces_scored(self, model: str, *, faces: int, uncertain: int) -> None:
-        """Crops were answered."""
+    def image_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
+        """A photo was answered; `tops` has the highest expression of each of its faces."""
+
+    def faces_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
+        """Crops were answered; `tops` has the highest expression of each."""
 
     def faces_skipped(self, faces: int) -> None:
         """So many detections of a photo gave no crop and are left out of its answer."""
@@ -111,6 +126,7 @@ class Analyzer:
         observer: told about every request.
         clock: seconds, rising, at the rate of the event loop's; the one that deadlines are read from.
         executor: at least `config.threads` threads; not shut down here.
+        gate: who may ask; everybody unless told otherwise.
     """
 
     def __init__(
@@ -126,6 +142,7 @@ class Analyzer:
         observer: AnalysisObserver,
         clock: Callable[[], float],
         executor: Executor,
+        gate: Gate = OPEN,
     ) -> None:
         if default not in models:
             raise ValueError(f"default must be one of {', '.join(models) or '(no models)'}, got {default}")
@@ -135,6 +152,7 @@ class Analyzer:
         self._config = config
         self._admission = admission
         self._observer = observer
+        self._gate = gate
         self._clock = clock
         self._preparer = Preparer(detector, decode_limits, clock, max_decode_bytes=config.max_decode_bytes)
         self._stage = PreparationStage(
@@ -155,6 +173,7 @@ class Analyzer:
 
     def models(self) -> list[ModelInfo]:
         """The loaded models, the default one first, the others by name."""
+        self._gate.admit(Scope.MODELS)
         infos = [model.info for model in self._models.values()]
         return sorted(infos, key=lambda info: (not info.is_default, info.name))
 
@@ -164,7 +183,12 @@ class Analyzer:
         Raises:
             ModelNotFoundError: no loaded model has that name.
         """
+        self._gate.admit(Scope.MODELS)
         return self._find(name).info
+
+    def check_model(self, name: str) -> None:
+        """Raise ModelNotFoundError as `analyze` would; tells nothing else of a model."""
+        self._find(name)
 
     async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         """Find and score the faces of one picture. No face is an empty answer, not an error.
@@ -296,12 +320,19 @@ class Analyzer:
 
     async def _analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         began_s = self._clock()
+        self._gate.admit(Scope.ANALYZE)
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        if model.photos is not None:
+            with model.in_use():
+                return await self._analyze_there(model.photos, data, options, call, model=model.info)
         forecast = self._forecast(model, call, faces=self._admission.expected_faces)
-        with self._admission.admit(
-            size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
-        ) as ticket:
+        with (
+            model.in_use(),
+            self._admission.admit(
+                size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
+            ) as ticket,
+        ):
             prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
             photo = prepared.value
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
@@ -309,13 +340,41 @@ class Analyzer:
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        self._observe_forecast(forecast, waits)
+        self._gate.charge(max(len(answer.faces), 1))
         self._observer.faces_skipped(photo.skipped)
         self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
+        return answer
+
+    async def _analyze_there(
+        self, photos: RemotePhotos, data: bytes, options: AnalyzeOptions, call: "_Call", *, model: ModelInfo
+    ) -> ImageAnalysis:
+        """Photo mode: a worker does all of it."""
+        began_s = self._clock()
+        needed_s = photos.expected_s(flow=call.flow, priority=call.priority)
+        asked = PhotoOptions(
+            detection_size_px=options.detection_size_px, exact=options.exact, max_faces=options.max_faces
+        )
+        with self._admission.admit(
+            size_bytes=len(data),
+            priority=options.priority,
+            forecast=Forecast(needed_s=needed_s, left_s=call.deadline_s - began_s),
+            max_faces=options.max_faces,
+        ) as ticket:
+            outcome = await photos.run(data, asked, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
+            photo = outcome.value
+            ticket.reconcile(found=photo.found, kept=len(photo.faces))
+        answer = remote_answer(outcome, model=model, total_s=self._clock() - began_s)
+        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        self._gate.charge(max(len(answer.faces), 1))
+        self._observer.faces_skipped(photo.skipped)
+        self._observer.image_scored(model.name, **_face_counts(answer.faces))
         return answer
 
     async def _occlusion(
         self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
     ) -> OcclusionAnalysis:
+        self._gate.admit(Scope.ANALYZE)
         began_s = self._clock()
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
@@ -330,20 +389,25 @@ class Analyzer:
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         photo = prepared.value.photo
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        self._gate.charge(question.faces)
         return occlusion_answer(prepared.value, outcomes, model=model.info, waits=waits)
 
     async def _classify(
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
     ) -> FacesClassification:
         began_s = self._clock()
+        self._gate.admit(Scope.ANALYZE)
         if len(faces) > self._config.max_crops:
             raise InvalidRequestError(f"faces: expected at most {self._config.max_crops}, got {len(faces)}")
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         size_bytes = sum(map(len, faces))
         forecast = self._forecast(model, call, faces=len(faces))
-        with self._admission.admit_crops(
-            size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
+            ),
         ):
             prepared = await self._prepared(partial(self._preparer.crops, faces, model.spec), call)
             crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
@@ -352,29 +416,36 @@ class Analyzer:
         waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
         answer = crops_answer(prepared.value, _foreseen(results), model=model.info, waits=waits)
         self._observe_stages(decode_s=prepared.value.decode_s, preprocess_s=prepared.value.preprocess_s)
+        self._observe_forecast(forecast, waits)
         scored = [item for item in answer.items if not isinstance(item, FerserveError)]
+        self._gate.charge(max(len(scored), 1))
         self._observer.faces_scored(model.info.name, **_face_counts(scored))
         return answer
 
     async def _score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
         began_s = self._clock()
+        self._gate.admit(Scope.ANALYZE)
         if not 1 <= len(crops) <= self._config.max_crops:
             raise InvalidRequestError(f"crops: expected 1 to {self._config.max_crops}, got {len(crops)}")
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
-        with self._admission.admit_crops(
-            size_bytes=crops.nbytes,
-            priority=options.priority,
-            forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
-            faces=len(crops),
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=crops.nbytes,
+                priority=options.priority,
+                forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
+                faces=len(crops),
+            ),
         ):
             outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
         waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)
         answer = tensor_answer(outcomes, model=model.info, waits=waits)
-        tops = answer.scores.max(axis=1)
-        uncertain = int(np.count_nonzero(tops < model.info.uncertain_below))
-        self._observer.faces_scored(model.info.name, faces=len(tops), uncertain=uncertain)
+        self._gate.charge(len(crops))
+        tops = [EXPRESSIONS[place] for place in answer.scores.argmax(axis=1).tolist()]
+        uncertain = int(np.count_nonzero(answer.scores.max(axis=1) < model.info.uncertain_below))
+        self._observer.faces_scored(model.info.name, tops=tops, uncertain=uncertain)
         return answer
 
     def _forecast(self, model: LoadedModel, call: "_Call", *, faces: int) -> Forecast:
@@ -398,6 +469,10 @@ class Analyzer:
         for name, duration_s in durations_s.items():
             self._observer.stage(name.removesuffix("_s"), duration_s)
 
+    def _observe_forecast(self, forecast: Forecast, waits: Waits) -> None:
+        if forecast.needed_s > 0:  # else nothing was in the way, and nothing foreseen
+            self._observer.forecast(forecast.needed_s, waits.total_s)
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
@@ -406,6 +481,11 @@ class _Call:
     flow: str
     priority: Priority
     deadline_s: float
+
+
+class _FaceCounts(TypedDict):
+    tops: list[Expression]
+    uncertain: int
 
 
 async def _all_outcomes(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> list[FaceOutcome]:
@@ -427,5 +507,5 @@ def _foreseen(results: Sequence[FaceOutcome | BaseException]) -> list[FaceOutcom
     return foreseen
 
 
-def _face_counts(faces: Sequence[ScoredFace | FaceClassification]) -> dict[str, int]:
-    return {"faces": len(faces), "uncertain": sum(face.uncertain for face in faces)}
+def _face_counts(faces: Sequence[ScoredFace | FaceClassification]) -> _FaceCounts:
+    return {"tops": [face.expression for face in faces], "uncertain": sum(face.uncertain for face in faces)}

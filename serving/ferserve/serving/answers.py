@@ -9,7 +9,9 @@ from ferserve.faces.errors import FerserveError
 from ferserve.faces.occlusion import occlusion_map
 from ferserve.faces.photos import PreparedFace
 from ferserve.faces.types import ScoredFace, Scores
+from ferserve.faces.wire import ScoredPhoto
 from ferserve.serving.batcher import FaceOutcome
+from ferserve.serving.dispatch import Outcome
 from ferserve.serving.preparer import PreparedCrops, PreparedOcclusion, PreparedPhoto
 from ferserve.serving.requests import (
     CropScores,
@@ -66,6 +68,26 @@ def occlusion_answer(
         model=model,
         timings=_timings(
             outcomes, waits, decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s
+        ),
+    )
+
+
+def remote_answer(outcome: Outcome[ScoredPhoto], *, model: ModelInfo, total_s: float) -> ImageAnalysis:
+    """The answer for a photo that a worker searched and scored."""
+    photo = outcome.value
+    return ImageAnalysis(
+        width_px=photo.width_px,
+        height_px=photo.height_px,
+        faces=photo.faces,
+        detector=photo.detector,
+        model=model,
+        timings=StageTimings(
+            decode_ms=photo.decode_s * 1000,
+            detect_ms=photo.detect_s * 1000,
+            preprocess_ms=photo.preprocess_s * 1000,
+            queue_ms=outcome.queued_s * 1000,
+            infer_ms=photo.infer_s * 1000,
+            total_ms=total_s * 1000,
         ),
     )
 

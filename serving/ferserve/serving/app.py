@@ -13,6 +13,7 @@ import grpc
 import uvloop
 
 from ferserve.faces.archive import Archive
+from ferserve.serving.access import OPEN, Gate, gate_of
 from ferserve.serving.admin import create_admin_app
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.config import ServeConfig
@@ -22,6 +23,7 @@ from ferserve.serving.grpc_api import build_grpc_server
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import HttpServer, bind
 from ferserve.serving.metrics import Metrics
+from ferserve.serving.observing import LoggedRequests, RequestObserver
 from ferserve.serving.rest_api import create_rest_app
 from ferserve.serving.rest_stream import max_message_bytes
 
@@ -65,9 +67,9 @@ async def serve(
     Raises:
         ArchiveError, WorkerFailedError, StartError: it cannot start, or a server ended by itself.
     """
-    metrics = Metrics()
-    async with running_engine(config, archives, metrics) as engine:
-        gateway = Gateway(config, engine, metrics)
+    metrics, gate = Metrics(), gate_of(config.access, CLOCK)
+    async with running_engine(config, archives, metrics, gate) as engine:
+        gateway = Gateway(config, engine, metrics, gate)
         try:
             await gateway.start()
             for name, address in gateway.addresses.items():
@@ -84,11 +86,12 @@ class Gateway:
         StartError: a port is taken, or a setting cannot be met.
     """
 
-    def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics, gate: Gate = OPEN) -> None:
         self._health = Health()
         engine.workers.subscribe(self._health.served)
         package = version("ferserve")
         bodies = BodyBudget(config.bodies.max_held_bytes)
+        observer = LoggedRequests(metrics) if config.log.requests else metrics
         rest = create_rest_app(
             engine.analyzer,
             self._health,
@@ -96,7 +99,8 @@ class Gateway:
             max_image_bytes=config.decode.max_image_bytes,
             streams=config.stream,
             bodies=bodies,
-            observer=metrics,
+            observer=observer,
+            gate=gate,
             version=package,
         )
         admin = create_admin_app(engine, self._health, metrics, version=package, clock=CLOCK)
@@ -108,7 +112,7 @@ class Gateway:
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, metrics, bodies, package)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies, gate, package)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
@@ -155,7 +159,13 @@ class Gateway:
         logger.info("stopped")
 
     def _bind_grpc(
-        self, config: ServeConfig, engine: Engine, metrics: Metrics, bodies: BodyBudget, package: str
+        self,
+        config: ServeConfig,
+        engine: Engine,
+        observer: RequestObserver,
+        bodies: BodyBudget,
+        gate: Gate,
+        package: str,
     ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
         try:
@@ -166,7 +176,8 @@ class Gateway:
                 max_image_bytes=max_image_bytes,
                 live_frames=config.stream.live_frames,
                 bodies=bodies,
-                observer=metrics,
+                observer=observer,
+                gate=gate,
                 version=package,
             )
         except RuntimeError:  # gRPC says no more than that it failed

@@ -21,7 +21,8 @@ from ferserve.serving.errors import ConfigError
 
 COMMANDS_GROUP: Final = "ferserve.commands"
 ROOM: Final = "ferserve.serving.commands"
-OWN_VERBS: Final = ("serve", "score", "report", "models", "triton", "bench", "stress")
+OWN_VERBS: Final = ("serve", "score", "report", "models", "key", "triton", "bench", "stress")
+EXTRAS: Final = {"handlers": "torchserve"}
 FAILED: Final = 1
 WRONG_CALL: Final = 2
 _ANY_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -120,6 +121,7 @@ def _failure(message: str, code: int) -> typer.Exit:
 
 
 def _what_is_missing(verb: EntryPoint, error: Exception) -> str:
-    # ferserve.training.cli.train belongs to the room `training`, which is what its extra is called.
-    extra = verb.value.split(".")[1]
+    # ferserve.training.cli.train belongs to the room `training`, which is what its extra is called, but for one.
+    room = verb.value.split(".")[1]
+    extra = EXTRAS.get(room, room)
     return f"{verb.name} cannot be loaded: {error}. If something is not installed: pip install 'ferserve[{extra}]'"

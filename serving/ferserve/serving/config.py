@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from ferserve.serving.access import AccessConfig
 from ferserve.serving.admin import AdminConfig
 from ferserve.serving.body_budget import BodiesConfig
 from ferserve.serving.engine import EngineConfig
@@ -32,6 +33,7 @@ class ShutdownConfig:
 class ServeConfig(EngineConfig):
     """What `ferserve serve` runs with; the engine's sections and these."""
 
+    access: AccessConfig = field(default_factory=AccessConfig)
     bodies: BodiesConfig = field(default_factory=BodiesConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     http: HttpConfig = field(default_factory=HttpConfig)

@@ -256,8 +256,9 @@ class Dispatcher(Generic[PayloadT, ResultT]):
                 _resolve(entry, result, started_s, finished_s)
 
     def _learn(self, result: ResultT | Exception, jobs: int, run_s: float) -> None:
-        """Let the latency of a batch count, unless the worker failed: how fast it fails says nothing of its speed."""
-        if isinstance(result, DeadlineError):
+        """Let the latency of a batch count. A worker that fails at once is not fast, but one that hangs is slow."""
+        hung = self._latency.is_known and run_s >= self._latency.expected_s(jobs)
+        if isinstance(result, DeadlineError) or (isinstance(result, WorkerFailedError) and hung):
             self._latency.given_up(jobs, run_s)
         elif not isinstance(result, WorkerFailedError | NotReadyError):
             self._latency.finished(jobs, run_s)

@@ -7,7 +7,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,17 +20,17 @@ from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import DEFAULT_DETECTOR, DETECTORS_TEXT, Detector, is_detector, load_detector
 from ferserve.faces.index import DEFAULT, open_archive
 from ferserve.faces.precision import PRECISION_CHOICES, PrecisionChoice
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
 from ferserve.serving.cores import stand_back
 from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics
-from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
-from ferserve.serving.worker_board import ModelWorkers, WorkerBoard
+from ferserve.serving.shelf import ModelShelf
+from ferserve.serving.worker_board import WorkerBoard
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.embedded import EmbeddedConfig
-from ferserve.serving.workers.starting import start_pool
 
 CLOCK: Final = time.monotonic
 """For deadlines and timings. `loop.time()` counts from the same zero, but uvloop's counts whole milliseconds."""
@@ -54,6 +54,11 @@ class ModelsConfig:
     sha256: tuple[str, ...] = ()
     detector: str = DEFAULT_DETECTOR
     precision: PrecisionChoice = "auto"
+
+    @property
+    def hashes(self) -> tuple[str | None, ...]:
+        """What each of `archives` must hash to, None where nobody said."""
+        return self.sha256 or (None,) * len(self.archives)
 
     def __post_init__(self) -> None:
         if not self.archives:
@@ -90,7 +95,7 @@ class Engine:
     """The running parts, for those who answer requests and those who look on."""
 
     analyzer: Analyzer
-    models: Mapping[str, LoadedModel]
+    shelf: ModelShelf
     admission: Admission
     workers: WorkerBoard
     detector: str
@@ -103,8 +108,8 @@ def open_archives(config: ModelsConfig) -> list[Archive]:
         ArchiveError: one is missing, altered or malformed; names the file and what was expected.
         StartError: two of them have one name.
     """
-    hashes = config.sha256 or (None,) * len(config.archives)
-    archives = [open_archive(source, sha256=sha256) for source, sha256 in zip(config.archives, hashes, strict=True)]
+    sources = zip(config.archives, config.hashes, strict=True)
+    archives = [open_archive(source, sha256=sha256) for source, sha256 in sources]
     names = [archive.manifest.name for archive in archives]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -113,11 +118,14 @@ def open_archives(config: ModelsConfig) -> list[Archive]:
 
 
 @asynccontextmanager
-async def running_engine(config: EngineConfig, archives: Sequence[Archive], metrics: Metrics) -> AsyncIterator[Engine]:
+async def running_engine(
+    config: EngineConfig, archives: Sequence[Archive], metrics: Metrics, gate: Gate = OPEN
+) -> AsyncIterator[Engine]:
     """Run checked archives until the block ends; embedded workers have scored for real before it begins.
 
     Args:
-        archives: the first one is the default.
+        archives: as `open_archives` gives them; the first one is the default.
+        gate: who may ask; everybody unless told otherwise.
     Raises:
         ArchiveError, WorkerFailedError: an archive's graph does not run, or not in the precision asked for.
         ConfigError: the settings ask for workers that are not installed.
@@ -128,32 +136,23 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
         threads = ThreadPoolExecutor(count, thread_name_prefix="prepare", initializer=stand_back)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         await asyncio.to_thread(_warm_up, detector, threads, count)
-        models: dict[str, LoadedModel] = {}
         board = WorkerBoard(metrics.workers)
-        for archive in archives:
-            name, workers = archive.manifest.name, ModelWorkers()
-            pool = await start_pool(
-                archive,
-                config.workers,
-                config.embedded,
-                precision=config.models.precision,
-                observer=workers,
-                clock=CLOCK,
-            )
-            board.show(name, workers)
-            models[name] = LoadedModel.serve(
-                archive,
-                pool,
-                is_default=not models,
-                policy=config.batching,
-                observer=metrics.batches(name),
-                clock=CLOCK,
-            )
-            stack.push_async_callback(models[name].close)
-            metrics.archive_loaded(models[name].info)
+        shelf = ModelShelf(
+            workers=config.workers,
+            embedded=config.embedded,
+            batching=config.batching,
+            precision=config.models.precision,
+            board=board,
+            metrics=metrics,
+            clock=CLOCK,
+        )
+        stack.push_async_callback(shelf.close)
+        for archive, source, sha256 in zip(archives, config.models.archives, config.models.hashes, strict=True):
+            await shelf.add(archive, source=source, sha256=sha256)
+        metrics.in_flight_limit(config.admission.max_images)
         admission = Admission(config.admission, bulk_share=config.batching.bulk_share, observer=metrics, clock=CLOCK)
         analyzer = Analyzer(
-            models,
+            shelf.models,
             archives[0].manifest.name,
             detector=detector,
             decode_limits=config.decode,
@@ -163,9 +162,10 @@ async def running_engine(config: EngineConfig, archives: Sequence[Archive], metr
             observer=metrics,
             clock=CLOCK,
             executor=threads,
+            gate=gate,
         )
         stack.push_async_callback(analyzer.close)
-        yield Engine(analyzer=analyzer, models=models, admission=admission, workers=board, detector=detector.name)
+        yield Engine(analyzer=analyzer, shelf=shelf, admission=admission, workers=board, detector=detector.name)
 
 
 def _warm_up(detector: Detector, threads: ThreadPoolExecutor, count: int) -> None:

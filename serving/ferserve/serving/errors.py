@@ -1,6 +1,10 @@
 """What can go wrong inside the gateway: the serving leaves of the tree in `ferserve.faces.errors`.
 
 FerserveError
+├── UnauthenticatedError    no key, or none that is known
+├── ForbiddenError          the key is not for this
+├── PurposeRefusedError     the key's purpose is one that the law forbids
+├── RateLimitedError        the key's faces of this minute are used up; says when to come back
 ├── ModelNotFoundError      no loaded archive has that name
 ├── OverloadedError         the queue is full; says when to come back
 ├── NotReadyError           starting, draining, or nobody there
@@ -14,6 +18,33 @@ FerserveError
 """
 
 from ferserve.faces.errors import FerserveError, Reason
+
+
+class UnauthenticatedError(FerserveError):
+    """No key came, or none that is known and still good."""
+
+    reason = Reason.UNAUTHENTICATED
+
+
+class ForbiddenError(FerserveError):
+    """The key is good, but not for what was asked."""
+
+    reason = Reason.FORBIDDEN
+
+
+class PurposeRefusedError(FerserveError):
+    """The key's declared purpose is one for which inferring emotions is forbidden."""
+
+    reason = Reason.PURPOSE_REFUSED
+
+
+class RateLimitedError(FerserveError):
+    """The key's faces are used up for now; always says after how many seconds one is free."""
+
+    reason = Reason.RATE_LIMITED
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
 
 
 class ModelNotFoundError(FerserveError):

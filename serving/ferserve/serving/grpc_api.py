@@ -11,6 +11,7 @@ from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import (
@@ -25,7 +26,7 @@ from ferserve.serving.grpc_calls import GrpcCalls, log_internal
 from ferserve.serving.grpc_requests import Context, IncomingRequests
 from ferserve.serving.grpc_stream import IncomingFrames
 from ferserve.serving.health import Health, HealthState
-from ferserve.serving.observing import RequestObserver, StreamObserver
+from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_api import OIP_SERVICE_NAME, add_inference_service
 from ferserve.serving.streams import FrameReply, FrameStream, StreamMode
@@ -106,7 +107,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         *,
         places: Mapping[StreamMode, int],
         bodies: BodyBudget,
-        observer: StreamObserver,
+        observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
@@ -123,7 +124,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             image, options = request.image, options_from_pb(request.options)
             del request  # it holds the picture once more
             analysis = await self._analyzer.analyze(image, options, call)
-            return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
+            with encoding(self._calls.observer):
+                return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
     async def BatchAnalyze(  # noqa: N802 - the service's own name
         self, request: service_pb.BatchAnalyzeRequest, context: Context
@@ -134,7 +136,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             del request  # it holds the pictures once more
             outcomes = await self._analyzer.analyze_many(images, options, call)
             log_internal(outcomes, call)
-            return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
+            with encoding(self._calls.observer):
+                return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
     # The stub asks for an async generator; grpc.aio also takes a coroutine that writes to the context. Only that is
     # sure to be cancelled when the caller leaves: a generator may stay suspended in its `yield`, its frames running.
@@ -144,11 +147,14 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         """Analyse frames as they come."""
 
         async def reply(answered: FrameReply) -> None:
+            with encoding(self._observer):
+                message = stream_reply_to_pb(answered)
             # A write fails once the caller has left; gRPC then cancels the whole call by itself.
             with suppress(grpc.aio.BaseError):
-                await context.write(stream_reply_to_pb(answered))
+                await context.write(message)
 
         async with self._calls.reporting(context, "StreamAnalyze") as call:
+            self._calls.identify("StreamAnalyze", context)
             with self._health.accept():
                 frames = IncomingFrames(aiter(request_iterator))
             options = await frames.options()
@@ -174,7 +180,8 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             del request  # it holds the pictures once more
             classification = await self._analyzer.classify(faces, options, call)
             log_internal(classification.items, call)
-            return classification_to_pb(classification)
+            with encoding(self._calls.observer):
+                return classification_to_pb(classification)
 
     async def ListModels(  # noqa: N802 - the service's own name
         self, request: service_pb.ListModelsRequest, context: Context
@@ -201,6 +208,7 @@ def build_grpc_server(
     bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
+    gate: Gate = OPEN,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -216,6 +224,7 @@ def build_grpc_server(
         bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
         version: of the package, for those who ask the server's.
+        gate: asked about every call before its message is read.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -228,7 +237,7 @@ def build_grpc_server(
             f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
             f"got {config.max_message_bytes}"
         )
-    calls = GrpcCalls(health, bodies, observer)
+    calls = GrpcCalls(health, bodies, observer, gate)
     servicer = ExpressionServicer(
         analyzer,
         health,
@@ -238,7 +247,11 @@ def build_grpc_server(
         observer=observer,
     )
     incoming = IncomingRequests(
-        SERVICES, calls.refuse, max_arriving=config.max_arriving_calls, timeout_s=config.message_timeout_s
+        SERVICES,
+        calls.refuse,
+        identify=calls.identify,
+        max_arriving=config.max_arriving_calls,
+        timeout_s=config.message_timeout_s,
     )
     server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)

@@ -24,6 +24,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the stubs o
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Parse = Callable[[bytes], Message]
 Refuse = Callable[[str, Context, FerserveError], Awaitable[None]]
+Identify = Callable[[str, Context], None]
 
 
 class IncomingRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # the same
@@ -35,13 +36,17 @@ class IncomingRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
     Args:
         services: full names; the methods of other services are left alone.
         refuse: ends a call; gets the method's name, the call's context and the error.
+        identify: asked before anything of a call is read; raises for one that may not come in.
         max_arriving: most unary calls whose message is still on its way.
         timeout_s: longest that such a message may take.
     """
 
-    def __init__(self, services: Collection[str], refuse: Refuse, *, max_arriving: int, timeout_s: float) -> None:
+    def __init__(
+        self, services: Collection[str], refuse: Refuse, *, identify: Identify, max_arriving: int, timeout_s: float
+    ) -> None:
         self._services = frozenset(services)
         self._refuse = refuse
+        self._identify = identify
         self._max_arriving = max_arriving
         self._timeout_s = timeout_s
         self._arriving = 0
@@ -74,6 +79,7 @@ class IncomingRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # 
 
         async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
             try:
+                self._identify(rpc, context)
                 # No name here holds the message, so that the handler can let go of it.
                 answering = handler.unary_unary(
                     _parsed(rpc, handler.request_deserializer, await self._message(messages)), context

@@ -5,16 +5,19 @@ registry of its own, so that two gateways in one process (or test) do not share 
 sets (stages, reasons, loaded archives), never from what a caller sends.
 """
 
+import platform
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import onnxruntime
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from ferserve.faces.errors import Reason
+from ferserve.faces.labels import EXPRESSIONS, Expression
 from ferserve.serving.admission import Bound
 from ferserve.serving.dispatch import Drop
-from ferserve.serving.requests import ModelRef, Priority
+from ferserve.serving.requests import ModelInfo, Priority
 from ferserve.serving.workers.circuit import CircuitState
 from ferserve.serving.workers.replica import FailureCause
 
@@ -25,6 +28,10 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _BATCH_FACES: Final = (1, 2, 4, 6, 8, 12, 16, 32, 64, 128)
 _ERROR_RATIOS: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _IMAGE_FACES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_RATIOS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 1.1, 1.33, 2.0, 4.0, 10.0)
+"""Around 1, where a forecast was right."""
+REFERENCE_SHARE: Final = "reference_share_"
+"""Prefix of an archive's figures that say how often each expression came first where the archive was measured."""
 
 
 class Metrics:
@@ -42,6 +49,7 @@ class Metrics:
         self._load = _Load(self.registry)
         self._workers = _Workers(self.registry)
         self._info = _Info(self.registry)
+        ProcessCollector(namespace="ferserve", registry=self.registry)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus's text format; send it as `CONTENT_TYPE`."""
@@ -74,14 +82,20 @@ class Metrics:
         """So many frames of a live stream were given up for newer ones."""
         self._streams.dropped.inc(frames)
 
-    def archive_loaded(self, model: ModelRef) -> None:
+    def encoded(self, duration_s: float) -> None:
+        """Writing one answer in its protocol's form took so long."""
+        self._requests.stage.labels("encode").observe(duration_s)
+
+    def archive_loaded(self, model: ModelInfo) -> None:
         """An archive serves from now on; another one of the same name no longer does."""
-        self._info.archive_unloaded(model.name)
-        self._info.archive_loaded(model.name, model.version, model.archive_sha256)
+        self.archive_unloaded(model.name)
+        self._info.archive_loaded(model.name, model.version, model.archive_sha256, model.precision)
+        self._faces.model_loaded(model)
 
     def archive_unloaded(self, name: str) -> None:
         """The archive of this name serves no longer."""
         self._info.archive_unloaded(name)
+        self._faces.reference_gone(name)
 
     def batches(self, model: str) -> "BatchMetrics":
         """The observer of one archive's batcher."""
@@ -107,17 +121,27 @@ class Metrics:
         """A stage of one picture took so long."""
         self._requests.stage.labels(stage).observe(duration_s)
 
-    def image_scored(self, model: str, *, faces: int, uncertain: int) -> None:
-        """One picture was answered with so many faces."""
-        self._faces.per_image.observe(faces)
-        if faces == 0:
-            self._faces.images_without.inc()
-        self.faces_scored(model, faces=faces, uncertain=uncertain)
+    def forecast(self, foreseen_s: float, took_s: float) -> None:
+        """A request that found the queues busy took so long, of which admission foresaw so much."""
+        self._load.forecast.observe(took_s / foreseen_s)
 
-    def faces_scored(self, model: str, *, faces: int, uncertain: int) -> None:
-        """So many faces were scored."""
-        self._faces.scored.labels(model).inc(faces)
+    def in_flight_limit(self, images: int) -> None:
+        """So many pictures may be worked on at once."""
+        self._load.in_flight_limit.set(images)
+
+    def image_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
+        """One picture was answered; `tops` has the first expression of each of its faces."""
+        self._faces.per_image.observe(len(tops))
+        if not tops:
+            self._faces.images_without.inc()
+        self.faces_scored(model, tops=tops, uncertain=uncertain)
+
+    def faces_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
+        """Faces were scored; `tops` has the first expression of each."""
+        self._faces.scored.labels(model).inc(len(tops))
         self._faces.uncertain.labels(model).inc(uncertain)
+        for top in tops:
+            self._faces.tops.labels(model, top.label).inc()
 
     def faces_skipped(self, faces: int) -> None:
         """So many detections gave no crop."""
@@ -227,7 +251,7 @@ class _Requests:
         )
         self.stage = Histogram(
             "ferserve_stage_duration_seconds",
-            "Where the time goes: turn, decode, detect, preprocess (a picture), queue (a face), infer (a batch).",
+            "Where time goes: turn, decode, detect, preprocess (a picture), queue (a face), infer (a batch), encode.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -260,9 +284,34 @@ class _Faces:
             ["model"],
             registry=registry,
         )
+        self.tops = Counter(
+            "ferserve_top_expression_faces",
+            "Faces by the expression that scored highest.",
+            ["model", "expression"],
+            registry=registry,
+        )
+        self._reference = Gauge(
+            "ferserve_reference_share",
+            "Share of faces whose highest score was this where the archive was measured; absent if it does not say.",
+            ["model", "expression"],
+            registry=registry,
+        )
         self.skipped = Counter(
             "ferserve_skipped_faces", "Detections from which no crop could be cut.", registry=registry
         )
+
+    def model_loaded(self, model: ModelInfo) -> None:
+        """Count from zero, so that a first face is an increase; show what the archive was measured on."""
+        self.scored.labels(model.name)
+        self.uncertain.labels(model.name)
+        for expression in EXPRESSIONS:
+            self.tops.labels(model.name, expression.label)
+            share = model.figures.get(REFERENCE_SHARE + expression.label)
+            if share is not None:
+                self._reference.labels(model.name, expression.label).set(share)
+
+    def reference_gone(self, model: str) -> None:
+        self._reference.remove_by_labels({"model": model})
 
 
 class _Load:
@@ -286,6 +335,9 @@ class _Load:
             ["reason", "priority"],
             registry=registry,
         )
+        for bound in Bound:  # from zero on, so that a first refusal is an increase
+            for priority in Priority:
+                self.refused.labels(bound.value, priority.name.lower())
         self.dropped = Counter(
             "ferserve_dropped_before_compute",
             "Pictures (prepare) and faces (infer) whose caller's time ran out, or who left, before computation.",
@@ -294,6 +346,15 @@ class _Load:
         )
         self.worker_failed = Counter(
             "ferserve_worker_failed_faces", "Faces without scores because of the worker.", ["model"], registry=registry
+        )
+        self.in_flight_limit = Gauge(
+            "ferserve_in_flight_images_limit", "Pictures that may be worked on at once.", registry=registry
+        )
+        self.forecast = Histogram(
+            "ferserve_forecast_ratio",
+            "Time that a request took over the time foreseen at admission, where it had to wait; 1 is right.",
+            buckets=_RATIOS,
+            registry=registry,
         )
 
 
@@ -320,18 +381,23 @@ class _Workers:
 
 class _Info:
     def __init__(self, registry: CollectorRegistry) -> None:
-        build = Gauge("ferserve_build_info", "The installed version; always 1.", ["version"], registry=registry)
-        build.labels(metadata.version("ferserve")).set(1)
-        self._archive = Gauge(
-            "ferserve_archive_info",
-            "A loaded archive; always 1.",
-            ["model", "version", "archive_sha256"],
+        build = Gauge(
+            "ferserve_build_info",
+            "The installed versions; always 1.",
+            ["version", "python", "onnxruntime"],
             registry=registry,
         )
-        self._loaded: dict[str, tuple[str, str, str]] = {}
+        build.labels(metadata.version("ferserve"), platform.python_version(), onnxruntime.__version__).set(1)
+        self._archive = Gauge(
+            "ferserve_archive_info",
+            "A loaded archive and what it computes in; always 1.",
+            ["model", "version", "archive_sha256", "precision"],
+            registry=registry,
+        )
+        self._loaded: dict[str, tuple[str, str, str, str]] = {}
 
-    def archive_loaded(self, name: str, version: str, sha256: str) -> None:
-        self._loaded[name] = (name, version, sha256)
+    def archive_loaded(self, name: str, version: str, sha256: str, precision: str) -> None:
+        self._loaded[name] = (name, version, sha256, precision)
         self._archive.labels(*self._loaded[name]).set(1)
 
     def archive_unloaded(self, name: str) -> None:

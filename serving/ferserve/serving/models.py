@@ -1,15 +1,24 @@
 """A loaded archive: what it says of itself, and the worker that runs it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Self
 
 from ferserve.faces.archive import Archive
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.serving.batcher import Batcher, BatchObserver
+from ferserve.serving.health import Health
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import ModelInfo
 from ferserve.serving.workers.protocol import Worker
+
+
+def _taking_calls() -> Health:
+    calls = Health()
+    calls.ready()
+    return calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,13 +29,17 @@ class LoadedModel:
         info: what callers see of it.
         spec: how its crops are made.
         worker: runs its graph.
-        batcher: the one way to the worker.
+        batcher: the one way to the worker for crops.
+        photos: the way for whole photos, where workers search them; None where photos are searched here.
+        calls: the requests that found it and have no answer yet.
     """
 
     info: ModelInfo
     spec: PreprocessSpec
     worker: Worker
     batcher: Batcher
+    photos: RemotePhotos | None = None
+    calls: Health = field(default_factory=_taking_calls)
 
     @classmethod
     def serve(
@@ -38,6 +51,7 @@ class LoadedModel:
         policy: BatchPolicyConfig,
         observer: BatchObserver,
         clock: Callable[[], float],
+        photos: RemotePhotos | None = None,
     ) -> Self:
         """Put a batcher in front of a worker that runs this archive; the model owns both from now on."""
         manifest = archive.manifest
@@ -57,9 +71,23 @@ class LoadedModel:
             is_default=is_default,
         )
         batcher = Batcher(worker, policy, observer=observer, clock=clock)
-        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher)
+        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher, photos=photos)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Hold the model for one request, from the moment that it finds it: a retired model waits for it."""
+        return self.calls.accept()
+
+    async def retire(self, timeout_s: float) -> None:
+        """Close once every request that found it is answered, or is late beyond all measure."""
+        self.calls.drain()
+        try:
+            await self.calls.drained(timeout_s)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Stop at once; faces that are not done get NotReadyError. Drain the batcher before to finish them."""
+        if self.photos is not None:
+            await self.photos.close()
         await self.batcher.close()
         await self.worker.close()

@@ -11,13 +11,15 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import orjson
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ferserve.faces.errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
+from ferserve.serving.access import Gate
 from ferserve.serving.health import Health
+from ferserve.serving.keys import Scope
 from ferserve.serving.oip import (
     EXTENSIONS,
     OUTPUT,
@@ -36,6 +38,7 @@ from ferserve.serving.requests import CropScores
 from ferserve.serving.rest_body import RAW, BodyReader
 from ferserve.serving.rest_calls import request_context, unless_caller_leaves
 from ferserve.serving.rest_errors import JSON_TYPE, OIP_PREFIX, validation_message
+from ferserve.serving.rest_gate import asking
 
 HEAD_LENGTH: Final = "Inference-Header-Content-Length"
 MAX_JSON_BYTES: Final = 4 * 2**20
@@ -81,12 +84,19 @@ class _Asked:
 
 
 def add_inference_routes(
-    app: FastAPI, protocol: InferenceProtocol, health: Health, reader: BodyReader, *, max_tensor_bytes: int
+    app: FastAPI,
+    protocol: InferenceProtocol,
+    health: Health,
+    reader: BodyReader,
+    *,
+    max_tensor_bytes: int,
+    gate: Gate,
 ) -> None:
     """Let an application answer the protocol's paths.
 
     Args:
         max_tensor_bytes: most bytes of the tensors of one body together.
+        gate: asked about every request but those that ask whether the server is there.
     """
     routes = _Routes(protocol, health, reader, max_tensor_bytes)
     model = "/models/{name}"
@@ -94,12 +104,13 @@ def add_inference_routes(
     add(OIP_PREFIX, routes.server_metadata)
     add(f"{OIP_PREFIX}/health/live", routes.server_live)
     add(f"{OIP_PREFIX}/health/ready", routes.server_ready)
-    add(f"{OIP_PREFIX}/repository/index", routes.repository_index, methods=["POST"])
+    listing, inferring = ([Depends(asking(gate, scope))] for scope in (Scope.MODELS, Scope.ANALYZE))
+    add(f"{OIP_PREFIX}/repository/index", routes.repository_index, methods=["POST"], dependencies=listing)
     for place in (f"{OIP_PREFIX}{model}", f"{OIP_PREFIX}{model}/versions/{{version}}"):
-        add(place, routes.model_metadata)
-        add(f"{place}/ready", routes.model_ready)
-        add(f"{place}/config", routes.model_config)
-        add(f"{place}/infer", routes.infer, methods=["POST"])
+        add(place, routes.model_metadata, dependencies=listing)
+        add(f"{place}/ready", routes.model_ready, dependencies=listing)
+        add(f"{place}/config", routes.model_config, dependencies=listing)
+        add(f"{place}/infer", routes.infer, methods=["POST"], dependencies=inferring)
 
 
 class _Routes:

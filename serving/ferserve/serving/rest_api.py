@@ -11,18 +11,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ferserve.faces.errors import FerserveError
+from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
-from ferserve.serving.observing import RequestObserver
+from ferserve.serving.keys import Scope
+from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_rest import add_inference_routes
 from ferserve.serving.pages import add_page
@@ -31,6 +33,7 @@ from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
 from ferserve.serving.rest_calls import request_context, unless_caller_leaves
 from ferserve.serving.rest_errors import JSON_TYPE, error_detail, install_error_handlers
+from ferserve.serving.rest_gate import asking
 from ferserve.serving.rest_middleware import RequestMiddleware
 from ferserve.serving.rest_openapi import install_openapi, request_body
 from ferserve.serving.rest_requests import (
@@ -115,6 +118,7 @@ def create_rest_app(
     bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
+    gate: Gate = OPEN,
 ) -> FastAPI:
     """Build the ASGI application.
 
@@ -124,6 +128,7 @@ def create_rest_app(
         bodies: for all that is held of requests, over every protocol.
         observer: told about every request under `/v1` and `/v2`.
         version: of the package, for the OpenAPI document.
+        gate: asked about every request but probes before its body is read.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -135,10 +140,11 @@ def create_rest_app(
     install_error_handlers(app)
     add_probes(app, health)
     reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
-    _Endpoints(analyzer, health, config, max_image_bytes, reader).add_to(app)
-    StreamEndpoint(analyzer, health, streams, bodies=bodies, observer=observer).add_to(app)
+    endpoints = _Endpoints(analyzer, health, config, max_image_bytes=max_image_bytes, reader=reader, observer=observer)
+    endpoints.add_to(app, gate)
+    StreamEndpoint(analyzer, health, streams, bodies=bodies, observer=observer, gate=gate).add_to(app)
     protocol = InferenceProtocol(analyzer, health, version=version)
-    add_inference_routes(app, protocol, health, reader, max_tensor_bytes=config.max_batch_bytes)
+    add_inference_routes(app, protocol, health, reader, max_tensor_bytes=config.max_batch_bytes, gate=gate)
     if config.page:
         add_page(app)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
@@ -149,10 +155,18 @@ class _Endpoints:
     """The routes under `/v1`."""
 
     def __init__(
-        self, analyzer: Analyzer, health: Health, config: HttpConfig, max_image_bytes: int, reader: BodyReader
+        self,
+        analyzer: Analyzer,
+        health: Health,
+        config: HttpConfig,
+        *,
+        max_image_bytes: int,
+        reader: BodyReader,
+        observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
+        self._observer = observer
         self._reader = reader
         self._one_image = BodyForm(
             field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
@@ -164,7 +178,7 @@ class _Endpoints:
         self._many_images = many(field="images", message=BatchAnalyzeMessage)
         self._many_faces = many(field="faces", message=ClassifyFacesMessage)
 
-    def add_to(self, app: FastAPI) -> None:
+    def add_to(self, app: FastAPI, gate: Gate) -> None:
         """Register the routes."""
         errors: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorMessage, "description": "No answer"}}
         for path, endpoint, form, reply in (
@@ -177,46 +191,51 @@ class _Endpoints:
                 path,
                 endpoint,
                 methods=["POST"],
+                dependencies=[Depends(asking(gate, Scope.ANALYZE))],
                 response_model=reply,
                 responses=errors,
                 openapi_extra=request_body(form.field, form.message, raw=form.raw, json=form.json),
             )
-        app.add_api_route("/v1/models", self.list_models, response_model=ModelsReply, responses=errors)
-        app.add_api_route("/v1/models/{name}", self.get_model, response_model=ModelInfoMessage, responses=errors)
+        listing = partial(app.add_api_route, responses=errors, dependencies=[Depends(asking(gate, Scope.MODELS))])
+        listing("/v1/models", self.list_models, response_model=ModelsReply)
+        listing("/v1/models/{name}", self.get_model, response_model=ModelInfoMessage)
 
     async def analyze(self, request: Request, options: Options) -> Response:
         """Find the faces of one picture and score the expression of each."""
         async with self._pictures(request, self._one_image, options) as (pictures, context):
             work = self._analyzer.analyze(pictures.encoded[0], pictures.options, context)
             analysis = await unless_caller_leaves(request, work)
-        return _json(ImageAnalysisMessage.model_validate(analysis))
+        with encoding(self._observer):
+            return _json(ImageAnalysisMessage.model_validate(analysis))
 
     async def batch_analyze(self, request: Request, options: Options) -> Response:
         """Analyse many pictures; one bad picture gets its own error and never fails its neighbours."""
         async with self._pictures(request, self._many_images, options) as (pictures, context):
             work = self._analyzer.analyze_many(pictures.encoded, pictures.options, context)
             outcomes = await unless_caller_leaves(request, work)
-        items = [
-            BatchAnalyzeItem(error=error_detail(outcome, context.request_id))
-            if isinstance(outcome, FerserveError)
-            else BatchAnalyzeItem(analysis=ImageAnalysisMessage.model_validate(outcome))
-            for outcome in outcomes
-        ]
-        return _json(BatchAnalyzeReply(items=items))
+        with encoding(self._observer):
+            items = [
+                BatchAnalyzeItem(error=error_detail(outcome, context.request_id))
+                if isinstance(outcome, FerserveError)
+                else BatchAnalyzeItem(analysis=ImageAnalysisMessage.model_validate(outcome))
+                for outcome in outcomes
+            ]
+            return _json(BatchAnalyzeReply(items=items))
 
     async def classify_faces(self, request: Request, options: Options) -> Response:
         """Score faces that were cut out already; nothing is detected."""
         async with self._pictures(request, self._many_faces, options) as (pictures, context):
             work = self._analyzer.classify(pictures.encoded, pictures.options, context)
             answer = await unless_caller_leaves(request, work)
-        items = [
-            ClassifyFacesItem(error=error_detail(item, context.request_id))
-            if isinstance(item, FerserveError)
-            else ClassifyFacesItem(classification=FaceClassificationMessage.model_validate(item))
-            for item in answer.items
-        ]
-        model, timings = ModelRefMessage.model_validate(answer.model), TimingsMessage.model_validate(answer.timings)
-        return _json(ClassifyFacesReply(items=items, model=model, timings=timings))
+        with encoding(self._observer):
+            items = [
+                ClassifyFacesItem(error=error_detail(item, context.request_id))
+                if isinstance(item, FerserveError)
+                else ClassifyFacesItem(classification=FaceClassificationMessage.model_validate(item))
+                for item in answer.items
+            ]
+            model, timings = ModelRefMessage.model_validate(answer.model), TimingsMessage.model_validate(answer.timings)
+            return _json(ClassifyFacesReply(items=items, model=model, timings=timings))
 
     async def occlusion(self, request: Request, options: OcclusionOptions) -> Response:
         """Find out which parts of one face its top expression rests on, by covering one after another.
@@ -227,7 +246,8 @@ class _Endpoints:
         async with self._pictures(request, self._one_face, options) as (pictures, context):
             work = self._analyzer.occlusion(pictures.encoded[0], pictures.options, options.to_question(), context)
             analysis = await unless_caller_leaves(request, work)
-        return _json(OcclusionMessage.model_validate(analysis))
+        with encoding(self._observer):
+            return _json(OcclusionMessage.model_validate(analysis))
 
     async def list_models(self) -> Response:
         """List the loaded models, the default one first."""

@@ -47,7 +47,7 @@ def error_detail(error: Exception, request_id: str) -> ErrorDetail:
 def error_response(error: Exception, request_id: str, path: str) -> Response:
     """The whole answer for an error of a request to `path`."""
     detail = error_detail(error, request_id)
-    headers = {}
+    headers = {"WWW-Authenticate": "Bearer"} if detail.reason == Reason.UNAUTHENTICATED else {}
     if detail.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(detail.retry_after_ms / 1000))
     return _response(detail, headers, path)

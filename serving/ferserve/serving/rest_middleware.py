@@ -11,12 +11,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ferserve.serving.errors import NotReadyError
 from ferserve.serving.health import RETRY_AFTER_S
+from ferserve.serving.logs import REQUEST_ID
 from ferserve.serving.observing import RequestObserver
 from ferserve.serving.rest_errors import OIP_PREFIX, error_response
 from ferserve.serving.status import public_error
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 API_PREFIXES: Final = ("/v1/", OIP_PREFIX)
+SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+API_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'"}
+"""For answers to programs; pages have their own style and scripts."""
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -70,6 +79,7 @@ class _Exchange:
         headers = Headers(scope=scope)
         self.request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = self.request_id
+        REQUEST_ID.set(self.request_id)  # uvicorn runs each request in a context of its own
         self.has_started = False
         self._scope = scope
         self._receive = receive
@@ -95,6 +105,9 @@ class _Exchange:
             self.has_started = True
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID_HEADER] = self.request_id
+            headers.update(SECURITY_HEADERS)
+            if self._scope["path"].startswith(API_PREFIXES):
+                headers.update(API_HEADERS)
             if self._body_pending:
                 headers["Connection"] = "close"
         elif self._body_pending and not message.get("more_body", False):

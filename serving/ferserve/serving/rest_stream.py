@@ -22,11 +22,14 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ferserve.faces.errors import ImageTooLargeError, InvalidRequestError, Reason
+from ferserve.serving.access import Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.errors import CallCancelledError, DeadlineError, OverloadedError
 from ferserve.serving.health import Health
-from ferserve.serving.observing import RequestObserver
+from ferserve.serving.keys import Scope
+from ferserve.serving.logs import REQUEST_ID
+from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_errors import error_detail, validation_message
 from ferserve.serving.rest_middleware import request_id_of
@@ -60,8 +63,16 @@ class StreamEndpoint:
     """Serves `/v1/stream`."""
 
     def __init__(
-        self, analyzer: Analyzer, health: Health, config: StreamConfig, *, bodies: BodyBudget, observer: RequestObserver
+        self,
+        analyzer: Analyzer,
+        health: Health,
+        config: StreamConfig,
+        *,
+        bodies: BodyBudget,
+        observer: RequestObserver,
+        gate: Gate,
     ) -> None:
+        self._gate = gate
         self._analyzer = analyzer
         self._health = health
         self._config = config
@@ -98,6 +109,8 @@ class StreamEndpoint:
     async def _run(self, websocket: WebSocket, call: RequestContext) -> None:
         if self._open > self._config.max_websockets:
             raise OverloadedError(f"{self._config.max_websockets} streams are open already", retry_after_s=FULL_RETRY_S)
+        REQUEST_ID.set(call.request_id)
+        self._gate.identify(websocket.headers.getlist("authorization"), Scope.ANALYZE)
         with self._health.accept():
             pass
         incoming = _Incoming(websocket, self._config.max_frame_bytes)
@@ -107,11 +120,13 @@ class StreamEndpoint:
                 asked = await incoming.options()
         except TimeoutError:
             raise DeadlineError(f"no message came within {timeout_s:g} s") from None
-        self._analyzer.model(asked.model)  # a name that nobody has would fail every frame
+        self._analyzer.check_model(asked.model)  # a name that nobody has would fail every frame
 
         async def reply(answered: FrameReply) -> None:
+            with encoding(self._observer):
+                text = _reply_json(answered, call.request_id)
             with suppress(WebSocketDisconnect, RuntimeError):  # the caller left; the next read says so
-                await websocket.send_text(_reply_json(answered, call.request_id))
+                await websocket.send_text(text)
 
         places = {StreamMode.LIVE: self._config.live_frames, StreamMode.RECORDED: self._config.recorded_frames}
         options = asked.to_stream_options()

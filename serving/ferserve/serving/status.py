@@ -24,9 +24,13 @@ from ferserve.faces.errors import (
 from ferserve.serving.errors import (
     CallCancelledError,
     DeadlineError,
+    ForbiddenError,
     ModelNotFoundError,
     NotReadyError,
     OverloadedError,
+    PurposeRefusedError,
+    RateLimitedError,
+    UnauthenticatedError,
     WorkerFailedError,
 )
 
@@ -73,6 +77,10 @@ _LEAVES: Final[Mapping[str, type[FerserveError]]] = MappingProxyType(
             InvalidImageError,
             UnsupportedMediaError,
             ImageTooLargeError,
+            UnauthenticatedError,
+            ForbiddenError,
+            PurposeRefusedError,
+            RateLimitedError,
             ModelNotFoundError,
             OverloadedError,
             NotReadyError,

@@ -4,12 +4,16 @@ Shapes: N crops, S their side, C channels, T the net's input side.
 """
 
 import math
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ferserve.training.recipe import Augmentation
+
+PIXEL_RANGE: Final = 2.0
+"""Of [-1, 1]."""
 
 
 def augment(crops_NSSC: Tensor, settings: Augmentation, *, size_px: int, generator: Generator) -> Tensor:
@@ -27,6 +31,9 @@ def augment(crops_NSSC: Tensor, settings: Augmentation, *, size_px: int, generat
     grid = F.affine_grid(theta_N23, [count, x_NCSS.shape[1], size_px, size_px], align_corners=False)
     x_NCTT = F.grid_sample(x_NCSS, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     x_NCTT = _relight(x_NCTT, settings, generator)
+    if settings.noise > 0:
+        noise = torch.randn(x_NCTT.shape, generator=generator) * (PIXEL_RANGE * settings.noise)
+        x_NCTT = (x_NCTT + noise).clamp(-1.0, 1.0)
     return _erase(x_NCTT, settings, generator)
 
 

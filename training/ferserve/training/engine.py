@@ -88,9 +88,6 @@ class Run:
         teachers: see `FitLoss`.
         device: where the net is; crops and views are made on the CPU.
         clock: seconds from any start.
-
-    Attributes:
-        stop: set from anywhere (a signal, say) to end the run after the step that it is at.
     """
 
     def __init__(
@@ -116,7 +113,7 @@ class Run:
         self.progress = Progress()
         self.history: list[EpochRow] = []
         self.order_N: Tensor | None = None
-        self.clock, self.stop = clock, False
+        self.clock, self._stop = clock, False
         self.last = folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
         resuming = self.last.is_file()
@@ -125,19 +122,35 @@ class Run:
             write_text(folder / "recipe.json", recipe.to_json() + "\n")
         freeze(self.net, recipe)
         self.net.to(self.device)
-        self.taught_NK: Tensor | None = None
-        if teachers and recipe.objective.teacher_sees == "crops":
-            self.taught_NK = crop_scores(teachers, fit.crops)
+        self.taught_NK = self._taught(teachers)
         self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
         self.optimizer = self._optimizer()
         if resuming:
             self._resume()
+
+    def ask_to_stop(self) -> None:
+        """End the run after the step that it is at; from a signal's handler, say."""
+        self._stop = True
 
     def _loss(self, teachers: Sequence[Teacher]) -> FitLoss | AttributeLoss:
         if self.recipe.task == "attributes":
             return AttributeLoss()
         sizes = {"num_features": self.net.num_features, "num_classes": self.fit.num_classes}
         return FitLoss(self.recipe.objective, teachers, **sizes)
+
+    def _taught(self, teachers: Sequence[Teacher]) -> Tensor | None:
+        """What the teachers say of whole crops, where they are asked once; kept for the run that goes on."""
+        if not teachers or self.recipe.objective.teacher_sees != "crops":
+            return None
+        path, hashes = self.folder / "taught.pt", [teacher.recipe_sha256 for teacher in teachers]
+        if path.is_file():
+            state = load_checkpoint(path, recipe_sha256=self.recipe.sha256)
+            if state["teachers"] == hashes and len(state["scores"]) == len(self.fit):
+                kept: Tensor = state["scores"]
+                return kept
+        scores_NK = crop_scores(teachers, self.fit.crops)
+        save_checkpoint(path, {"recipe_sha256": self.recipe.sha256, "teachers": hashes, "scores": scores_NK})
+        return scores_NK
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return make_optimizer([*self.net.parameters(), *self.loss.parameters()], self.recipe.optimisation)
@@ -154,7 +167,7 @@ class Run:
             on_step: told the step within the epoch and the running mean loss.
         Raises:
             DivergedError: the loss is not finite; the last checkpoint stands.
-            StoppedError: `stop` was set; the checkpoint has everything up to here.
+            StoppedError: `ask_to_stop` was called; the checkpoint has everything up to here.
             StorageError: the folder cannot be written to; the last checkpoint stands.
         """
         while self.progress.epoch < self.recipe.epochs:
@@ -177,10 +190,10 @@ class Run:
             progress.step += 1
             progress.seconds = self.clock() - begun
             on_step(progress.step - 1, progress.loss_sum / progress.step)
-            if self.stop or self.clock() - saved >= CHECKPOINT_EVERY_S:
+            if self._stop or self.clock() - saved >= CHECKPOINT_EVERY_S:
                 self._checkpoint()
                 saved = self.clock()
-            if self.stop:
+            if self._stop:
                 raise StoppedError(
                     f"stopped after step {progress.step} of {self.steps_per_epoch} in epoch {progress.epoch + 1}; "
                     f"{self.last} has it all, the same command goes on from there"

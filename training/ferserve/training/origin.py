@@ -43,6 +43,15 @@ SOURCES: Final[Mapping[str, DataSource]] = {
     for name, data_set in DATA_SETS.items()
 }
 """By kinds of start weights, and by data sets that earlier runs learnt from."""
+ARCHIVE: Final = "archive "
+"""What a key begins with that names an archive."""
+
+
+def source_of(key: str) -> DataSource:
+    """What a card says of a key."""
+    if key.startswith(ARCHIVE):
+        return DataSource(name=key, role="start weights", sha256="", terms="as its own card says")
+    return SOURCES[key]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,7 @@ class Origin:
     """What a run was made from.
 
     Attributes:
-        start: keys of `SOURCES`, of everything behind its start weights.
+        start: keys that `source_of` knows, of everything behind its start weights.
         data: the data set that it learns from.
         teachers: recipe hashes of the runs that it learns from.
     """
@@ -77,6 +86,8 @@ class Origin:
         """Of a run that begins; a run that it starts from counts with all that is behind that."""
         keys: tuple[str, ...] = () if recipe.start in {"random", "run"} else (recipe.start,)
         if recipe.start == "run" and start_weights is not None:
+            if not start_weights.is_dir():
+                return cls(start=(f"{ARCHIVE}{start_weights.name}",), data=data, teachers=tuple(teachers))
             former = cls.read(start_weights)
             keys = tuple(key for key in dict.fromkeys((*former.start, former.data)) if key != data)
         return cls(start=keys, data=data, teachers=tuple(teachers))

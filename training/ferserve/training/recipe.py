@@ -162,6 +162,7 @@ class Augmentation:
         flip: mirror every second crop.
         contrast, brightness: largest relative change of each.
         erase_probability, erase_max_area: how often a rectangle is blanked, and its largest share of the crop.
+        noise: standard deviation of normal noise, drawn for every pixel and channel, in shares of the range of pixels.
     """
 
     min_area: float
@@ -173,12 +174,13 @@ class Augmentation:
     brightness: float
     erase_probability: float
     erase_max_area: float
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         check_setting(0 < self.min_area <= 1, "min_area", "more than 0, at most 1", self.min_area)
         check_setting(1 <= self.max_zoom_out <= 2, "max_zoom_out", "1 to 2", self.max_zoom_out)
         check_setting(0 <= self.max_rotation_deg <= 90, "max_rotation_deg", "0 to 90", self.max_rotation_deg)
-        for name in ("max_shift", "contrast", "brightness", "erase_probability", "erase_max_area"):
+        for name in ("max_shift", "contrast", "brightness", "erase_probability", "erase_max_area", "noise"):
             check_setting(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
 
 

@@ -11,6 +11,7 @@ from ferserve.training.data.sources import parse_source
 from ferserve.training.engine import EpochRow
 from ferserve.training.evaluate import Report
 from ferserve.training.finish import Calibration, Learnt
+from ferserve.training.fold_runs import FoldsResult
 from ferserve.training.machine import Machine, this_machine
 from ferserve.training.measure import LabelKind, Measurement
 from ferserve.training.recipe import Recipe
@@ -79,7 +80,7 @@ def evaluation_result(
     )
 
 
-def write_result(path: Path, result: TrainingResult | EvaluationResult) -> None:
+def write_result(path: Path, result: TrainingResult | EvaluationResult | FoldsResult) -> None:
     """Write as JSON, keys in the fields' order."""
     plain = asdict(result)
     if isinstance(result, TrainingResult):

@@ -1,26 +1,27 @@
 """A whole run from the data's folder to a calibrated set of weights: what `ferserve train` does."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.progress import Progress
 
+from ferserve.faces.detectors import default_detector
 from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.training.board import Board
 from ferserve.training.data.errors import DataError
-from ferserve.training.engine import Run, read_history
+from ferserve.training.data.folds import Protocol
+from ferserve.training.engine import EpochRow, Run, read_history
 from ferserve.training.examples import RunData, read_run_data
 from ferserve.training.finish import Calibration, Learnt, calibrate_run, finish_pretraining
+from ferserve.training.fold_runs import FoldsResult, read_small_set, train_folds
 from ferserve.training.machine import this_machine
 from ferserve.training.origin import Origin
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
 from ferserve.training.results import TrainingResult, write_result
+from ferserve.training.stopping import on_stop
 from ferserve.training.teachers import read_teacher
 from ferserve.training.visualize import plot_curves
 
@@ -48,6 +49,7 @@ def train_run(
     device: str = "cpu",
     threads: int | None,
     progress: Progress,
+    tensorboard: bool = False,
 ) -> Calibration | Learnt:
     """Train, or go on with an unfinished run in the same folder, and calibrate where it learns our expressions.
 
@@ -58,6 +60,7 @@ def train_run(
         start_weights: see `Run`.
         teachers: finished runs or archives to learn from, if the recipe does; see `read_teacher`.
         device: torch's name of it.
+        tensorboard: write the epochs for TensorBoard too.
     Raises:
         DataError: data or start weights are missing or malformed, or the folder holds another recipe's run.
         DivergedError, StoppedError, StorageError: see `Run.epochs`.
@@ -66,6 +69,8 @@ def train_run(
         torch.set_num_threads(threads)
     read = read_run_data(data, recipe)
     read_teachers = [read_teacher(text, pupil=recipe) for text in teachers]
+    if recipe.objective.teacher_sees == "crops" and teachers:
+        progress.console.print(f"the teachers score {len(read.fit)} faces both ways round, before the first epoch")
     run = Run(
         recipe,
         fit=read.fit,
@@ -78,8 +83,9 @@ def train_run(
     hashes = tuple(teacher.recipe_sha256 for teacher in read_teachers)
     if not run.last.is_file():
         Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes).write(folder)
-    with _stopping(run):
-        _run_epochs(run, progress)
+    board = Board(folder, next_epoch=run.progress.epoch + 1) if tensorboard else None
+    with on_stop(run.ask_to_stop):
+        _run_epochs(run, progress, board)
     return _finish(run, read, hashes)
 
 
@@ -99,29 +105,53 @@ def _finish(run: Run, read: RunData, teachers: tuple[str, ...]) -> Calibration |
     return outcome
 
 
-@contextmanager
-def _stopping(run: Run) -> Iterator[None]:
-    """While open, Ctrl-C or a TERM signal ends the run after its step; a second one ends the process at once."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():  # only there can a signal be taken
-        yield
-        return
-    former = {number: signal.getsignal(number) for number in signals}
+def train_folds_run(
+    recipe: Recipe,
+    data: str,
+    *,
+    folder: Path,
+    start_weights: Path | None,
+    protocol: Protocol,
+    configuration: str | None = None,
+    device: str = "cpu",
+    threads: int | None,
+    progress: Progress,
+) -> FoldsResult:
+    """Fine-tune on a small set, a run for each fold, and write `result.json`: `ferserve train --folds`.
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        run.stop = True
-        signal.signal(number, former[signal.Signals(number)])
+    Raises:
+        DataError: see `read_small_set` and `train_folds`.
+        DivergedError, StoppedError, StorageError: see `Run.epochs`.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    small = read_small_set(data, recipe, configuration=configuration, detector=default_detector())
+    folder.mkdir(parents=True, exist_ok=True)
+    current: list[Run] = []
 
-    for number in signals:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    def stop() -> None:
+        for run in current[-1:]:
+            run.ask_to_stop()
+
+    def on_epoch(fold: int, row: EpochRow) -> None:
+        progress.console.print(f"fold {fold}  epoch {row.epoch:3d}  loss {row.loss:.4f}  {100 * row.accuracy:.2f} %")
+
+    with on_stop(stop):
+        result = train_folds(
+            recipe,
+            small,
+            protocol=protocol,
+            folder=folder,
+            start_weights=start_weights,
+            device=device,
+            on_run=current.append,
+            on_epoch=on_epoch,
+        )
+    write_result(folder / "result.json", result)
+    return result
 
 
-def _run_epochs(run: Run, progress: Progress) -> None:
+def _run_epochs(run: Run, progress: Progress, board: Board | None) -> None:
     total = run.recipe.epochs * run.steps_per_epoch
     task = progress.add_task("training", total=total, completed=run.progress.epoch * run.steps_per_epoch)
 
@@ -134,4 +164,6 @@ def _run_epochs(run: Run, progress: Progress) -> None:
             f"epoch {row.epoch:3d}  {row.input_size_px} px  loss {row.loss:.4f}  "
             f"validation {100 * row.accuracy:.2f} %  {row.seconds:.0f} s"
         )
-        plot_curves(read_history(run.folder), run.folder / "curves.png")
+        plot_curves(run.history, run.folder / "curves.png")
+        if board is not None:
+            board.add(row)

@@ -199,11 +199,16 @@ async def _compared(
         ours.append(_turn_of(await generator.keep_busy(cycle(works), callers, turn_s)))
         theirs.append(fer.turn(turn_s, processes=processes))
     return Comparison(
-        load=f"gateway with {callers} callers, fer in {processes} processes",
+        load=f"{_counted(callers, 'caller')} of the gateway, {_counted(processes, 'process')} of fer",
         gateway=_side(ours),
         fer=_side(theirs),
         times_the_photos=ratio(_rates(ours), _rates(theirs), mean),
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _turn_of(exchanges: Sequence[Exchange]) -> Turn:

@@ -18,6 +18,7 @@ from ferserve.serving.convert import options_to_pb
 from ferserve.serving.requests import AnalyzeOptions
 from ferserve.v1 import expression_service_pb2 as pb
 
+CROWD_NAME: Final = "crowd"
 CROWD_FACES: Final = 200
 CROWD_TIMEOUT_S: Final = 10.0
 LEAST_FOUND: Final = 0.9
@@ -84,7 +85,7 @@ class Payloads:
                 f"picture: expected a face that is found {faces} times in a crowd of {faces}, got {found}"
             )
         options = AnalyzeOptions(detection_size_px=self._crowd_side_px)
-        return replace(photo_work("crowd", data, options, CROWD_TIMEOUT_S), faces=found)
+        return replace(photo_work(CROWD_NAME, data, options, CROWD_TIMEOUT_S), faces=found)
 
 
 def photo_work(name: str, data: bytes, options: AnalyzeOptions, timeout_s: float) -> Work:

@@ -12,8 +12,7 @@ from itertools import count
 from typing import Final
 
 from ferserve.serving.bulk.feed import Feed, read_content
-from ferserve.serving.bulk.pipeline import Pipeline
-from ferserve.serving.bulk.rows import Row
+from ferserve.serving.bulk.pipeline import NothingScored, Pipeline
 from ferserve.serving.bulk.run import Tally
 from ferserve.serving.bulk.scoring import Scorer, Scoring
 from ferserve.serving.bulk.sources import Finder, Item, SourceError
@@ -109,7 +108,7 @@ async def _score(sample: list[Item], scoring: Scoring, clock: Callable[[], float
     numbers = count()
     feed = Feed(iter(sample), lambda _identity: next(numbers).to_bytes(16), max_image_bytes=scoring.max_image_bytes)
     tally, began_s = Tally(), clock()
-    async with aclosing(Pipeline(scoring, _Nothing()).rows(feed)) as pictures:
+    async with aclosing(Pipeline(scoring, NothingScored()).rows(feed)) as pictures:
         async for scored in pictures:
             tally.count(scored)
     tally.seconds = clock() - began_s
@@ -121,14 +120,6 @@ def _relative_error(values: list[float]) -> float:
     if len(values) < 2 or not any(values):
         return 0.0
     return statistics.stdev(values) / statistics.fmean(values) / math.sqrt(len(values))
-
-
-class _Nothing:
-    """No content was scored before."""
-
-    def rows_of_content(self, sha256: bytes) -> list[Row] | None:  # noqa: ARG002 - as every `Contents`
-        """None."""
-        return None
 
 
 class _TimedScorer:

@@ -5,25 +5,31 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Final
 
+from ferserve.faces.cpu import read_cpu
 from ferserve.faces.decode import DecodeLimits
-from ferserve.faces.detectors.registry import SHIPPED, SUFFIX
+from ferserve.faces.detectors.registry import SHIPPED, SUFFIX, load_detector
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.index import read_detector, shipped_index
+from ferserve.faces.precision import resolve_precision
 from ferserve.serving.admission import AdmissionConfig
 from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.bulk.manifest import Settings
 from ferserve.serving.bulk.scoring import Scoring, scoring_settings
 from ferserve.serving.engine import EngineConfig, ModelsConfig, open_archives, running_engine
 from ferserve.serving.metrics import Metrics
-from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis, RequestContext
+from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis, ModelRef, RequestContext
 from ferserve.serving.workers.embedded import EmbeddedConfig
 
 logger = logging.getLogger(__name__)
 PICTURES_PER_CORE: Final = 3
 """Pictures in the works for each core: one is being computed, one waits decoded or read, one is being read."""
+DECODE_BYTES_A_CORE: Final = 36 * 2**20
+"""Memory for large pictures: on two cores what a gateway has, and with more cores as much more."""
 PICTURE_TIMEOUT_S: Final = 600.0
 """Nobody waits for a folder's picture, so this only bounds one that never ends."""
 UNBOUNDED_FACES: Final = 10**9
@@ -36,7 +42,7 @@ def bulk_engine(models: ModelsConfig, *, threads: int) -> EngineConfig:
     return EngineConfig(
         models=models,
         decode=decode,
-        analyzer=AnalyzerConfig(threads=threads),
+        analyzer=AnalyzerConfig(threads=threads, decode_budget_bytes=threads * DECODE_BYTES_A_CORE),
         embedded=EmbeddedConfig(threads=threads),
         admission=AdmissionConfig(
             max_images=pictures,
@@ -71,6 +77,34 @@ async def local_scoring(config: EngineConfig, options: AnalyzeOptions) -> AsyncI
         )
 
 
+def resolved(config: EngineConfig, options: AnalyzeOptions) -> tuple[EngineConfig, Settings]:
+    """The same engine for processes elsewhere, and the settings that its scoring will have.
+
+    Files are named by absolute paths, and `auto` is settled by this machine's CPU, so that all of them compute alike.
+
+    Raises:
+        ArchiveError: the archive cannot be read, or not be run as asked.
+    """
+    first, *_ = open_archives(config.models)
+    precision = resolve_precision(config.models.precision, first, read_cpu())
+    model = ModelRef(
+        name=first.manifest.name,
+        version=first.manifest.version,
+        archive_sha256=first.sha256,
+        preprocess_sha256=first.manifest.preprocess_sha256,
+        precision=precision,
+    )
+    detector = config.models.detector
+    models = replace(
+        config.models,
+        archives=tuple(_absolute(archive) for archive in config.models.archives),
+        detector=_absolute(detector),
+        precision=precision,
+    )
+    name, sha256 = load_detector(detector).name, _detector_sha256(detector)
+    return replace(config, models=models), scoring_settings(model, options, detector=name, detector_sha256=sha256)
+
+
 class LocalScorer:
     """Asks an analyzer of this process."""
 
@@ -91,6 +125,11 @@ class LocalScorer:
         except Exception as error:  # one picture must not end a run of a million
             logger.exception("picture failed", extra={"request_id": request_id})
             return error
+
+
+def _absolute(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    return str(path.absolute()) if path.is_file() else name_or_path
 
 
 def _detector_sha256(detector: str) -> str | None:

@@ -37,6 +37,14 @@ class Contents(Protocol):
         ...
 
 
+class NothingScored:
+    """For runs of one piece: no content was scored before."""
+
+    def rows_of_content(self, sha256: bytes) -> list[Row] | None:  # noqa: ARG002 - as every `Contents`
+        """None."""
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """The rows of one item.

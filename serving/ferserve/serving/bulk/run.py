@@ -4,8 +4,8 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from ferserve.serving.bulk.shards import ItemRows
 from ferserve.serving.bulk.sources import Finder
 from ferserve.serving.bulk.store import OnChange, Store, open_store
 from ferserve.serving.bulk.writers import is_file, write_file
+from ferserve.serving.errors import ConfigError
 
 SHARD_ROWS: Final = 8192
 COMMIT_EVERY_S: Final = 30.0
@@ -52,14 +53,14 @@ class Job:
         """Where the shards are; for one file a folder beside it, which is removed once the file is there."""
         return working_folder(self.out)
 
-    def settings(self, scoring: Scoring) -> Settings:
-        """What must not change between two runs into one table."""
+    def settings(self, scoring: Settings) -> Settings:
+        """What must not change between two runs into one table: the scoring's settings and the job's own."""
         own = {
             "paths": self.with_paths,
             "crops": self.crops is not None,
             "frames_per_s": self.finder.frames_per_s,
         }
-        return {**scoring.settings, **own}
+        return {**scoring, **own}
 
 
 def working_folder(out: Path) -> Path:
@@ -118,6 +119,85 @@ class Tally:
                 self.faces += len(scored.rows)
 
 
+class Filling:
+    """A table that is being filled: rows that are not committed yet, and what all of them came to.
+
+    Attributes:
+        on_commit: told the contents of the rows that were committed, on the committing thread.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float], *, commit_every_s: float) -> None:
+        self.store = store
+        self.tally = Tally(kept=store.items)
+        self.on_commit: Callable[[Iterable[bytes | None]], None] = lambda _contents: None
+        self._clock = clock
+        self._commit_every_s = commit_every_s
+        self._began_s = clock()
+        self._lock = threading.Lock()  # a commit on its thread goes on when whoever waited for it is cancelled
+        self._held: list[Scored] = []
+        self._rows = 0
+        self._oldest_s = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there are enough rows to commit, or the oldest has waited long enough."""
+        return bool(self._held) and (self._rows >= SHARD_ROWS or self._clock() - self._oldest_s >= self._commit_every_s)
+
+    def add(self, scored: Scored) -> None:
+        """Hold the rows of one picture."""
+        if not self._held:
+            self._oldest_s = self._clock()
+        self._held.append(scored)
+        self._rows += len(scored.rows)
+        self.tally.count(scored)
+        self.tally.seconds = self._clock() - self._began_s
+
+    def commit(self) -> None:
+        """Commit what is held.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        with self._lock:
+            if self._held:
+                self.store.commit([ItemRows(item_id=scored.item_id, rows=scored.rows) for scored in self._held])
+                self.on_commit([scored.content for scored in self._held])
+                self._held, self._rows = [], 0
+
+
+@contextmanager
+def filling(job: Job, settings: Settings, clock: Callable[[], float] = time.monotonic) -> Iterator[Filling]:
+    """Fill a job's table; when the block ends well it is finished, otherwise what was added is kept.
+
+    Args:
+        settings: of the scoring.
+    Raises:
+        ConfigError: `out` cannot be, or holds rows of other settings.
+        OutputError: the disk refuses.
+    """
+    one_file = is_file(job.out)
+    if one_file and job.retry_failed and not job.folder.is_dir():
+        raise ConfigError(
+            f"--retry-failed: expected a folder of shards or a file that is not finished yet, got {job.out}: "
+            "one file is written as a whole, and does not say what is in it"
+        )
+    both = job.settings(settings)
+    with open_store(job.folder, both, on_change=job.on_change, retry_failed=job.retry_failed) as store:
+        table = Filling(store, clock, commit_every_s=job.commit_every_s)
+        try:
+            yield table
+        except OutputError:
+            raise
+        except BaseException:  # Ctrl-C too: what was scored is not scored again
+            table.commit()
+            raise
+        table.commit()
+        store.finish()
+        if one_file:
+            write_file(job.out, store.tables())
+            shutil.rmtree(job.folder)
+
+
 async def run_bulk(
     job: Job,
     scoring: AbstractAsyncContextManager[Scoring],
@@ -139,78 +219,18 @@ async def run_bulk(
         FerserveError: a gateway cannot be reached any more.
     """
     job.finder.check()
-    one_file = is_file(job.out)
     async with scoring as ready:
-        settings, retry = job.settings(ready), job.retry_failed
-        with open_store(job.folder, settings, on_change=job.on_change, retry_failed=retry) as store:
-            tally = Tally(kept=store.items)
-            began_s = clock()
-            feed = Feed(job.finder.items(), store.claim, max_image_bytes=ready.max_image_bytes)
-            async with aclosing(_scored(job, ready, store, feed, clock)) as pictures:
+        with filling(job, ready.settings, clock) as table:
+            crops = None if job.crops is None else CropWriter(job.crops)
+            pipeline = Pipeline(ready, table.store, crops=crops, with_paths=job.with_paths)
+            table.on_commit = pipeline.forget
+            feed = Feed(job.finder.items(), table.store.claim, max_image_bytes=ready.max_image_bytes)
+            async with aclosing(pipeline.rows(feed)) as pictures:
                 async for scored in pictures:
-                    tally.count(scored)
-                    tally.passed_over = feed.passed_over
-                    tally.seconds = clock() - began_s
-                    report(tally)
-            tally.passed_over = feed.passed_over
-            store.finish()
-            if one_file:
-                await asyncio.to_thread(write_file, job.out, store.tables())
-                shutil.rmtree(job.folder)
-    return tally
-
-
-async def _scored(
-    job: Job, scoring: Scoring, store: Store, feed: Feed, clock: Callable[[], float]
-) -> AsyncGenerator[Scored, None]:
-    """Every picture, once it stands in a shard or will with the next commit."""
-    crops = None if job.crops is None else CropWriter(job.crops)
-    pipeline = Pipeline(scoring, store, crops=crops, with_paths=job.with_paths)
-    shard = _OpenShard(store, pipeline, clock, commit_every_s=job.commit_every_s)
-    try:
-        async with aclosing(pipeline.rows(feed)) as pictures:
-            async for scored in pictures:
-                shard.add(scored)
-                if shard.is_due:
-                    await asyncio.to_thread(shard.commit)
-                yield scored
-    except OutputError:
-        raise
-    except BaseException:  # Ctrl-C too: what was scored is not scored again
-        shard.commit()
-        raise
-    shard.commit()
-
-
-class _OpenShard:
-    """Rows that are not committed yet."""
-
-    def __init__(self, store: Store, pipeline: Pipeline, clock: Callable[[], float], *, commit_every_s: float) -> None:
-        self._commit_every_s = commit_every_s
-        self._store = store
-        self._pipeline = pipeline
-        self._clock = clock
-        self._lock = threading.Lock()  # a commit on its thread goes on when whoever waited for it is cancelled
-        self._held: list[Scored] = []
-        self._rows = 0
-        self._began_s = 0.0
-
-    @property
-    def is_due(self) -> bool:
-        """Whether there are enough rows, or the oldest has waited long enough."""
-        return bool(self._held) and (self._rows >= SHARD_ROWS or self._clock() - self._began_s >= self._commit_every_s)
-
-    def add(self, scored: Scored) -> None:
-        """Hold the rows of one picture."""
-        if not self._held:
-            self._began_s = self._clock()
-        self._held.append(scored)
-        self._rows += len(scored.rows)
-
-    def commit(self) -> None:
-        """Commit what is held."""
-        with self._lock:
-            if self._held:
-                self._store.commit([ItemRows(item_id=scored.item_id, rows=scored.rows) for scored in self._held])
-                self._pipeline.forget(scored.content for scored in self._held)
-                self._held, self._rows = [], 0
+                    table.add(scored)
+                    table.tally.passed_over = feed.passed_over
+                    if table.is_due:
+                        await asyncio.to_thread(table.commit)
+                    report(table.tally)
+            table.tally.passed_over = feed.passed_over
+    return table.tally

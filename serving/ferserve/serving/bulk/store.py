@@ -58,7 +58,11 @@ class Store:
     def claim(self, identity: bytes) -> bytes | None:
         """Take an item on: its id, or None if it has rows or was taken on before."""
         item_id = self.manifest.item_id(identity)
-        return item_id if self._index.claim(item_id) else None
+        return item_id if self.claim_id(item_id) else None
+
+    def claim_id(self, item_id: bytes) -> bool:
+        """Take an item on by its id; False if it has rows or was taken on before."""
+        return self._index.claim(item_id)
 
     def commit(self, items: Sequence[ItemRows]) -> None:
         """Add rows, all or none; when this returns they are there for good.
@@ -252,6 +256,8 @@ def open_store(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"{folder}: another run writes there") from None
+        except OSError as error:  # a file system without locks
+            raise refused(folder / LOCK, error) from error
         store = begin_store(folder, settings, disk=RealDisk(), on_change=on_change, retry_failed=retry_failed)
         try:
             yield store

@@ -124,7 +124,7 @@ class AsyncClient:
             except Exception as error:  # noqa: BLE001 - gRPC would log it and cancel; the caller is to have it
                 broken.append(error)
 
-        call = self._stub.StreamAnalyze(requests(), timeout=timeout_s)
+        call = self._stub.StreamAnalyze(requests(), timeout=timeout_s, metadata=self._config.metadata)
         try:
             async for message in call:
                 yield calls.reply_from_pb(message)
@@ -140,7 +140,8 @@ class AsyncClient:
         method = getattr(self._stub, call.method)
         while True:
             try:
-                return call.read(await method(call.request, timeout=attempts.remaining_s()))
+                remaining_s = attempts.remaining_s()
+                return call.read(await method(call.request, timeout=remaining_s, metadata=self._config.metadata))
             except grpc.RpcError as failure:
                 error = error_of_rpc(failure, self._target)
                 wait_s = attempts.wait_s(error)

@@ -1,28 +1,35 @@
 """When a failed call is tried again: only when the server said after how long, and only while the deadline allows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ferserve.faces.errors import FerserveError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """How patient a client is.
+    """How patient a client is, and who it is.
 
     Attributes:
         timeout_s: of a call with all its retries; None waits for ever. A stream has none unless it is given one.
         max_attempts: times that a call is sent at most, the first one included.
+        api_key: for gateways that ask for one; sent with every call as it is, so only over a network that is trusted.
     """
 
     timeout_s: float | None = 30.0
     max_attempts: int = 3
+    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise ValueError(f"timeout_s must be above 0 or None, got {self.timeout_s}")
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts must be 1 or more, got {self.max_attempts}")
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        return () if self.api_key is None else (("authorization", f"Bearer {self.api_key}"),)
 
 
 class Attempts:

@@ -1,13 +1,16 @@
-"""What `ferserve bench load` and `bench capacity` measured, for people; brackets hold 95 % intervals."""
+"""What `ferserve bench load`, `capacity` and `plan` found, for people; brackets hold 95 % intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isinf
 
+from rich.console import Console
 from rich.table import Table
 
 from ferserve.serving.benchmarks.against import AgainstReport
+from ferserve.serving.benchmarks.costs import Check, Costs
 from ferserve.serving.benchmarks.exchanges import Ending
 from ferserve.serving.benchmarks.load import LoadReport
+from ferserve.serving.benchmarks.planning import Plan
 from ferserve.serving.commands.figures import (
     cpu_text,
     estimate_text,
@@ -74,6 +77,53 @@ def print_against(report: AgainstReport) -> None:
                 number_text(side.faces_per_photo, 2),
                 "",
             )
+    console.print(table)
+
+
+def print_plan(costs: Costs, plan: Plan, checks: Sequence[Check]) -> None:
+    """The answer, what it was made from, and how it was checked."""
+    console = report_console()
+    spent = Table("request", "faces", "prepare ms", "overhead ms", title="what one costs on a core to itself")
+    for kind in costs.kinds:
+        spent.add_row(kind.name, str(kind.faces), f"{kind.prepare_ms:.1f}", f"{kind.overhead_ms:.1f}")
+    console.print(spent)
+    console.print(
+        f"a batch of n faces: {costs.face_ms:.2f} * n + {costs.batch_ms:.2f} ms; {costs.cores} cores", markup=False
+    )
+    rows = Table(
+        "gateways", "a second each", "kept", "in time a second each", "p50 ms", "p95 ms", "p99 ms", "cores busy",
+        title=f"{plan.rate_per_s:g} requests a second, simulated",
+    )  # fmt: skip
+    for row in plan.rows:
+        rows.add_row(
+            f"{row.replicas}{' *' if row.replicas == plan.replicas else ''}",
+            f"{row.rate_per_s:.2f}",
+            f"{row.in_slo:.2%}",
+            f"{row.goodput_per_s:.2f}",
+            *(number_text(value, 1) for value in (row.p50_ms, row.p95_ms, row.p99_ms)),
+            f"{row.busy:.0%}",
+        )
+    console.print(rows)
+    promise = f"{plan.slo.share:.2%} of all requests answered within {plan.slo.latency_s * 1000:g} ms"
+    if plan.replicas is None:
+        console.print(f"no number of gateways keeps {promise}: one request alone takes too long", markup=False)
+    else:
+        subject = "1 gateway keeps" if plan.replicas == 1 else f"{plan.replicas} gateways keep"
+        console.print(f"{subject} {promise}", markup=False)
+    if checks:
+        _print_checks(checks, console)
+
+
+def _print_checks(checks: Sequence[Check], console: Console) -> None:
+    table = Table("a second", "in time a second", "p50 ms", "p99 ms", title="one gateway: measured (foreseen)")
+    for check in checks:
+        foreseen = check.foreseen
+        table.add_row(
+            f"{check.offered_per_s:.2f}",
+            f"{check.goodput_per_s:.2f} ({foreseen.goodput_per_s:.2f})",
+            f"{number_text(check.p50_ms, 1)} ({number_text(foreseen.p50_ms, 1)})",
+            f"{number_text(check.p99_ms, 1)} ({number_text(foreseen.p99_ms, 1)})",
+        )
     console.print(table)
 
 

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 from dataclasses import replace
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,14 +31,17 @@ from ferserve.serving.requests import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from ferserve.serving.bulk.run import Job
+    from ferserve.serving.bulk.run import Job, Tally
     from ferserve.serving.bulk.scoring import Scoring
     from ferserve.serving.bulk.sources import Finder
     from ferserve.serving.bulk.store import OnChange
+    from ferserve.serving.engine import EngineConfig
 
     ScoringContext = AbstractAsyncContextManager[Scoring]
+    Report = Callable[[Tally], None]
 
 DetectionSize = Annotated[
     int | None,
@@ -62,6 +67,13 @@ Out = Annotated[
 ]
 
 
+class Where(StrEnum):
+    """What computes."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def score(
     sources: Sources,
     *,
@@ -69,6 +81,10 @@ def score(
     endpoint: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A gateway's gRPC port; scores here unless it is given.")
     ] = None,
+    engine: Annotated[
+        Where, typer.Option(help="This process, or Ray Data; RAY_ADDRESS names a cluster.")
+    ] = Where.LOCAL,
+    workers: Annotated[int | None, typer.Option(min=1, help="Of Ray; as many as its CPUs allow by default.")] = None,
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
@@ -114,6 +130,8 @@ def score(
     finder = Finder(sources=sources, frames_per_s=fps, skipped=skipped)
     flags = models_section(model, sha256, detector, precision)
     options = AnalyzeOptions(priority=Priority.BULK, detection_size_px=detection_size, exact=exact, max_faces=max_faces)
+    if engine is not Where.RAY and workers is not None:
+        raise ConfigError(f"--workers: expected --engine ray, got --engine {engine}")
     scoring = _local(flags, threads, options) if endpoint is None else _gateway(endpoint, flags, threads, options)
     if dry_run:
         _estimate(finder, out, scoring, as_json=as_json)
@@ -129,15 +147,38 @@ def score(
         retry_failed=retry_failed,
         commit_every_s=commit_every,
     )
-    _run(job, scoring, as_json=as_json)
+    if engine is Where.RAY:
+        if endpoint is not None:
+            raise ConfigError(f"--endpoint: expected none with --engine ray, got {endpoint}")
+        _run(job, partial(_on_ray, job, flags, threads, options, workers), as_json=as_json)
+    else:
+        _run(job, partial(_here, job, scoring), as_json=as_json)
 
 
-def _run(job: "Job", scoring: "ScoringContext", *, as_json: bool) -> None:
+def _here(job: "Job", scoring: "ScoringContext", report: "Report") -> "Tally":
     from ferserve.serving.bulk.run import run_bulk
+
+    return asyncio.run(run_bulk(job, scoring, report))
+
+
+def _on_ray(
+    job: "Job",
+    flags: dict[str, Any],
+    threads: int | None,
+    options: AnalyzeOptions,
+    workers: int | None,
+    report: "Report",
+) -> "Tally":
+    from ferserve.serving.bulk.ray_driver import run_on_ray
+
+    return run_on_ray(job, _engine(flags, threads or 1), options, report, workers=workers)
+
+
+def _run(job: "Job", run: "Callable[[Report], Tally]", *, as_json: bool) -> None:
     from ferserve.serving.commands.score_progress import print_tally, progress_bar, summary
 
     with progress_bar(job.finder) as report:
-        tally = asyncio.run(run_bulk(job, scoring, report))
+        tally = run(report)
     if as_json:
         typer.echo(json.dumps(summary(tally, job.out)))
     else:
@@ -160,14 +201,20 @@ def _estimate(finder: "Finder", out: Path | None, scoring: "ScoringContext", *, 
         print_estimate(estimate)
 
 
-def _local(flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
-    from ferserve.serving.bulk.local import bulk_engine, local_scoring
-    from ferserve.serving.cores import available_cores
+def _engine(flags: dict[str, Any], threads: int) -> "EngineConfig":
+    from ferserve.serving.bulk.local import bulk_engine
     from ferserve.serving.engine import EngineConfig
     from ferserve.serving.settings import read_settings
 
     models = read_settings(EngineConfig, file=None, environ={}, flags={"models": flags}).models
-    return local_scoring(bulk_engine(models, threads=threads or available_cores()), options)
+    return bulk_engine(models, threads=threads)
+
+
+def _local(flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
+    from ferserve.serving.bulk.local import local_scoring
+    from ferserve.serving.cores import available_cores
+
+    return local_scoring(_engine(flags, threads or available_cores()), options)
 
 
 def _gateway(endpoint: str, flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":

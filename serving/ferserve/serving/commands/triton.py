@@ -9,10 +9,9 @@ from rich.console import Console
 
 from ferserve.faces.archive import Archive
 from ferserve.faces.index import open_archive
-from ferserve.faces.precision import Precision
 from ferserve.serving.commands.options import AsJson
 from ferserve.serving.errors import ConfigError
-from ferserve.serving.triton_model import Device, TritonBackend
+from ferserve.serving.triton_model import Device, GraphPrecision, TritonBackend
 
 
 def triton(
@@ -20,7 +19,7 @@ def triton(
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The repository; other models in it are left alone.")],
     sha256: Annotated[str | None, typer.Option(metavar="HEX", help="What the archive's file must hash to.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Which graph of the archive.")] = "fp32",
+    precision: Annotated[GraphPrecision, typer.Option(help="Which graph of the archive.")] = "fp32",
     backend: Annotated[
         TritonBackend,
         typer.Option(help="python runs ONNX Runtime in a process of Triton's; onnxruntime, Triton's own, is untested."),

@@ -2,5 +2,7 @@
 
 from typing import Literal
 
+GraphPrecision = Literal["fp32", "int8"]
+"""What an archive's ONNX graphs compute in."""
 TritonBackend = Literal["python", "onnxruntime"]
 Device = Literal["cpu", "gpu"]

@@ -18,12 +18,14 @@ from ferserve.faces.errors import ArchiveError
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.faces.precision import Precision
 from ferserve.faces.session import ScoringSession
-from ferserve.serving.triton_model import Device, TritonBackend
+from ferserve.serving.triton_model import Device, GraphPrecision, TritonBackend
 
 ARCHIVE_SHA256: Final = "archive_sha256"
 """Parameter of the configuration that names the archive."""
 MAX_BATCH_FACES: Final = 1024
 _HASH_DIGITS: Final = 12
+_MAX_QUEUED_US: Final = 3_600_000_000
+"""Triton takes a request's own timeout only where it is less than a default that is not 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class RepositoryOptions:
     """
 
     backend: TritonBackend = "python"
-    precision: Precision = "fp32"
+    precision: GraphPrecision = "fp32"
     instances: int = 1
     threads: int = 1
     device: Device = "cpu"
@@ -115,7 +117,11 @@ def _config(archive: Archive, name: str, options: RepositoryOptions, *, graph: b
         # brings its own timeout: nothing is computed for callers who are gone.
         "dynamic_batching {",
         "  max_queue_delay_microseconds: 0",
-        "  default_queue_policy { timeout_action: REJECT allow_timeout_override: true }",
+        "  default_queue_policy {",
+        "    timeout_action: REJECT",
+        f"    default_timeout_microseconds: {_MAX_QUEUED_US}",
+        "    allow_timeout_override: true",
+        "  }",
         "}",
         *map(_parameter, parameters, parameters.values()),
     ]

@@ -15,6 +15,8 @@ class WorkersConfig:
     Attributes:
         kind: `embedded` is ONNX Runtime in this process; `torchserve` and `triton` are servers at `endpoints`.
         endpoints: host:port of each server's gRPC port; none for `embedded`. Every loaded archive is scored by all.
+        photo_mode: photos go to the servers whole, which decode and search them too, with a detector of their own; for
+            `torchserve`. It takes work off this machine, and the faces of different photos share no batch any more.
         concurrency: batches that one server is given at once, 1 to 256: more than one, or it idles while an answer
             travels. `embedded` has its own threads.
         call_timeout_s: longest that a server may take for one batch or one probe, above 0. A probe that takes longer
@@ -29,6 +31,7 @@ class WorkersConfig:
 
     kind: WorkerKind = "embedded"
     endpoints: tuple[str, ...] = ()
+    photo_mode: bool = False
     concurrency: int = 2
     call_timeout_s: float = 2.0
     recovery_timeout_s: float = 60.0
@@ -38,10 +41,7 @@ class WorkersConfig:
     max_retry_s: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.kind == "embedded" and self.endpoints:
-            raise ValueError(f"endpoints must be empty for kind embedded, got {', '.join(self.endpoints)}")
-        if self.kind != "embedded" and not self.endpoints:
-            raise ValueError(f"endpoints must name at least one server for kind {self.kind}, got none")
+        self._check_kind()
         for endpoint in self.endpoints:
             _check_endpoint(endpoint)
         if len(set(self.endpoints)) != len(self.endpoints):
@@ -55,6 +55,14 @@ class WorkersConfig:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if not self.retry_s <= self.max_retry_s < math.inf:
             raise ValueError(f"max_retry_s must be at least retry_s ({self.retry_s}), got {self.max_retry_s}")
+
+    def _check_kind(self) -> None:
+        if self.kind == "embedded" and self.endpoints:
+            raise ValueError(f"endpoints must be empty for kind embedded, got {', '.join(self.endpoints)}")
+        if self.kind != "embedded" and not self.endpoints:
+            raise ValueError(f"endpoints must name at least one server for kind {self.kind}, got none")
+        if self.photo_mode and self.kind != "torchserve":
+            raise ValueError(f"photo_mode must be false for kind {self.kind}: only torchserve takes whole photos")
 
 
 def _check_endpoint(endpoint: str) -> None:

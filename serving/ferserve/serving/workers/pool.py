@@ -5,15 +5,17 @@ of `infer` is an answer or an error, so none is lost.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
+from ferserve.faces.wire import PhotoOptions, RemoteError, ScoredPhoto
 from ferserve.serving.errors import NotReadyError
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo, grey_batch
-from ferserve.serving.workers.replica import Attempt, Replica, WorkerObserver, WorkerSource
+from ferserve.serving.workers.replica import Attempt, PhotoAttempt, Replica, WorkerObserver, WorkerSource
 
+AttemptT = TypeVar("AttemptT", Attempt, PhotoAttempt)
 PROBE_TIMEOUT_S: Final = 60.0
 """Of the whole pool, for whoever asks; how long one worker may take is its own setting."""
 
@@ -76,21 +78,30 @@ class WorkerPool:
             NotReadyError: no worker works.
             WorkerFailedError: all that were tried failed.
         """
-        deadline_s = self._clock() + timeout_s
-        first = self._least_loaded()
-        if first is None:
-            raise NotReadyError(f"no worker of {self._info.model} works now", retry_after_s=self._retry_after_s)
-        # A worker that hangs must not use up the time of the try elsewhere.
-        share = 0.5 if self._least_loaded(besides=first) else 1.0
-        attempt = await self._attempt(first, batch, timeout_s * share)
-        second = self._least_loaded(besides=first)
-        left_s = deadline_s - self._clock()
-        if attempt.error is not None and second is not None and left_s > 0:
-            self._observer.batch_retried()
-            attempt = _better(await self._attempt(second, batch, left_s), attempt)
+        first, second = await self._with_one_more_try(
+            lambda replica, left_s: replica.attempt(batch, timeout_s=left_s), timeout_s
+        )
+        attempt = first if second is None else _better(second, first)
         if attempt.scores is not None:
             return attempt.scores
         assert attempt.error is not None  # or there would be scores
+        raise attempt.error
+
+    async def photo(self, data: bytes, options: PhotoOptions, *, timeout_s: float) -> ScoredPhoto | RemoteError:
+        """Have one whole picture searched and scored; for workers that can (`PhotoWorker`).
+
+        Returns:
+            Its faces, or what is wrong with the picture.
+        Raises:
+            NotReadyError, WorkerFailedError: as for `infer`.
+        """
+        first, second = await self._with_one_more_try(
+            lambda replica, left_s: replica.attempt_photo(data, options, timeout_s=left_s), timeout_s
+        )
+        attempt = second or first
+        if attempt.outcome is not None:
+            return attempt.outcome
+        assert attempt.error is not None  # or there would be an outcome
         raise attempt.error
 
     async def probe(self) -> None:
@@ -108,9 +119,29 @@ class WorkerPool:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await asyncio.gather(*(replica.close() for replica in self._replicas))
 
-    async def _attempt(self, replica: Replica, batch: CropBatch, timeout_s: float) -> Attempt:
-        self._last_turn[replica] = next(self._turns)
-        return await replica.attempt(batch, timeout_s=timeout_s)
+    async def _with_one_more_try(
+        self, attempt: Callable[[Replica, float], Awaitable[AttemptT]], timeout_s: float
+    ) -> tuple[AttemptT, AttemptT | None]:
+        """The first attempt, and the second one elsewhere if the first failed and time is left.
+
+        Args:
+            attempt: made on a worker within so many seconds.
+        """
+        deadline_s = self._clock() + timeout_s
+        first = self._least_loaded()
+        if first is None:
+            raise NotReadyError(f"no worker of {self._info.model} works now", retry_after_s=self._retry_after_s)
+        # A worker that hangs must not use up the time of the try elsewhere.
+        share = 0.5 if self._least_loaded(besides=first) else 1.0
+        self._last_turn[first] = next(self._turns)
+        ended = await attempt(first, timeout_s * share)
+        second = self._least_loaded(besides=first)
+        left_s = deadline_s - self._clock()
+        if ended.error is None or second is None or left_s <= 0:
+            return ended, None
+        self._observer.batch_retried()
+        self._last_turn[second] = next(self._turns)
+        return ended, await attempt(second, left_s)
 
     def _least_loaded(self, *, besides: Replica | None = None) -> Replica | None:
         """Of the working ones, the one with the fewest faces, then the one that had no turn for longest."""

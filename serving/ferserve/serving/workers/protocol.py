@@ -1,5 +1,6 @@
 """The whole contract of a worker: something that scores batches of crops for one archive."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.faces.precision import Precision
+from ferserve.faces.wire import PhotoOptions, RemoteError, ScoredPhoto
 from ferserve.serving.errors import WorkerFailedError
 
 CropBatch = NDArray[np.uint8]
@@ -75,6 +77,20 @@ class Worker(Protocol):
 
     async def close(self) -> None:
         """Give back what it holds; calls after it fail with WorkerFailedError."""
+        ...
+
+
+class PhotoWorker(Worker, Protocol):
+    """A worker that also takes whole pictures: decoding and detection happen where it runs."""
+
+    async def photos(
+        self, photos: Mapping[str, bytes], options: PhotoOptions, *, timeout_s: float
+    ) -> dict[str, ScoredPhoto | RemoteError]:
+        """Search and score pictures; an outcome for each, under the names that the caller gave them.
+
+        Raises:
+            WorkerFailedError, TimeoutError: as for `infer`.
+        """
         ...
 
 

@@ -11,18 +11,30 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 
 from ferserve.faces.errors import FerserveError
+from ferserve.faces.wire import PhotoOptions, RemoteError, ScoredPhoto
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.circuit import Circuit, CircuitState
 from ferserve.serving.workers.config import WorkersConfig
-from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, Worker, WorkerDeadError, WorkerInfo, check_shape
+from ferserve.serving.workers.protocol import (
+    CropBatch,
+    PhotoWorker,
+    ScoreBatch,
+    Worker,
+    WorkerDeadError,
+    WorkerInfo,
+    check_shape,
+)
 
 _log = logging.getLogger(__name__)
 NEVER_S: Final = float("-inf")
+_ONLY: Final = "0"
+"""Name of a picture that goes alone."""
+ResultT = TypeVar("ResultT")
 
 
 class FailureCause(StrEnum):
@@ -80,6 +92,26 @@ class Attempt:
     error: FerserveError | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoAttempt:
+    """How one picture ended on one worker.
+
+    Attributes:
+        outcome: its faces, or what is wrong with the picture, which is not the worker's fault; None if there is none.
+        error: what was wrong with the worker.
+    """
+
+    outcome: ScoredPhoto | RemoteError | None = None
+    error: FerserveError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A worker gave nothing; its circuit knows already."""
+
+    error: FerserveError
+
+
 class Replica:
     """One worker behind its circuit.
 
@@ -124,21 +156,58 @@ class Replica:
 
     async def attempt(self, batch: CropBatch, *, timeout_s: float) -> Attempt:
         """Have one batch scored; only while it `works`."""
+        faces = len(batch)
+        scores = await self._asked(
+            lambda worker, left_s: worker.infer(batch, timeout_s=left_s),
+            f"scores of {faces} faces",
+            faces=faces,
+            timeout_s=timeout_s,
+        )
+        return Attempt(error=scores.error) if isinstance(scores, _Failed) else self._judged(scores, faces)
+
+    async def attempt_photo(self, data: bytes, options: PhotoOptions, *, timeout_s: float) -> PhotoAttempt:
+        """Have one whole picture searched and scored; only while it `works`."""
+        outcome = await self._asked(
+            lambda worker, left_s: _photo(worker, data, options, left_s), "a scored photo", faces=1, timeout_s=timeout_s
+        )
+        if isinstance(outcome, _Failed):
+            return PhotoAttempt(error=outcome.error)
+        self._circuit.scored()
+        self._last_good_s = self._clock()
+        return PhotoAttempt(outcome=outcome)
+
+    async def _asked(
+        self,
+        act: Callable[[Worker, float], Awaitable[ResultT]],
+        wanted: str,
+        *,
+        faces: int,
+        timeout_s: float,
+    ) -> "ResultT | _Failed":
+        """What the worker gives, or what went wrong, once that was counted against it.
+
+        Args:
+            act: given the worker and how long it may take.
+            wanted: what it was to give, in words.
+            faces: that it works on meanwhile.
+        """
         assert self._worker is not None  # its circuit was never closed otherwise
-        self.faces += len(batch)
+        self.faces += faces
         timeout_s = min(timeout_s, self._call_timeout_s)
         try:
             async with asyncio.timeout(_finite(timeout_s)):
-                scores = await self._worker.infer(batch, timeout_s=timeout_s)
+                return await act(self._worker, timeout_s)
         except TimeoutError:
             patient = timeout_s >= self._call_timeout_s
-            late = WorkerFailedError(f"no scores of {len(batch)} faces within {timeout_s:.3g} s")
-            return self._failed(late, FailureCause.TIMEOUT if patient else FailureCause.LATE)
+            late = WorkerFailedError(f"no {wanted} within {timeout_s:.3g} s")
+            self._failed(late, FailureCause.TIMEOUT if patient else FailureCause.LATE)
+            return _Failed(late)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the other worker has a try
-            return self._failed(self._own_words(error), FailureCause.ERROR)
+            failed = self._own_words(error)
+            self._failed(failed, FailureCause.ERROR)
+            return _Failed(failed)
         finally:
-            self.faces -= len(batch)
-        return self._judged(scores, len(batch))
+            self.faces -= faces
 
     async def look_after(self) -> None:
         """Probe it when nothing else shows that it works, give it trials when it does not; runs until cancelled."""
@@ -253,6 +322,12 @@ class Replica:
 
     def _tell_state(self) -> None:
         self._observer.circuit_changed(self.name, self._circuit.state)
+
+
+async def _photo(worker: Worker, data: bytes, options: PhotoOptions, timeout_s: float) -> ScoredPhoto | RemoteError:
+    # Settings allow photo mode only for a kind of workers that can do this.
+    outcomes = await cast("PhotoWorker", worker).photos({_ONLY: data}, options, timeout_s=timeout_s)
+    return outcomes[_ONLY]
 
 
 def _finite(timeout_s: float) -> float | None:

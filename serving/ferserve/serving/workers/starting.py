@@ -3,12 +3,13 @@
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 from ferserve.faces.archive import INT8, Archive
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.precision import Precision, PrecisionChoice
 from ferserve.serving.errors import ConfigError
-from ferserve.serving.workers.config import WorkersConfig
+from ferserve.serving.workers.config import WorkerKind, WorkersConfig
 from ferserve.serving.workers.embedded import EmbeddedConfig, EmbeddedWorker
 from ferserve.serving.workers.pool import WorkerPool
 from ferserve.serving.workers.protocol import Worker, WorkerInfo
@@ -17,6 +18,11 @@ from ferserve.serving.workers.replica import WorkerObserver, WorkerSource
 RemoteStart = Callable[[str], Awaitable[Worker]]
 """Connects to the server at an endpoint and has it score for real; see `WorkerSource.start`."""
 EMBEDDED = "embedded"
+PRECISIONS: Final[dict[WorkerKind, tuple[PrecisionChoice, ...]]] = {
+    "torchserve": ("auto", "fp32", "fp16"),
+    "triton": ("auto", "fp32", "int8"),
+}
+"""What servers compute in: torch's programs are no int8, ONNX graphs no fp16."""
 
 
 async def start_pool(
@@ -86,6 +92,11 @@ async def _start_embedded(
 
 
 def _expected(archive: Archive, config: WorkersConfig, choice: PrecisionChoice) -> WorkerInfo:
+    possible = PRECISIONS[config.kind]
+    if choice not in possible:
+        raise ArchiveError(
+            f"{archive.path}: precision {choice}: expected one of {', '.join(possible)} on {config.kind}"
+        )
     if choice == "int8" and not archive.has_int8:
         members = ", ".join(sorted(archive.manifest.members))
         raise ArchiveError(f"{archive.path}: precision int8: expected a member {INT8}, has {members}")
@@ -108,6 +119,10 @@ def _remote_start(archive: Archive, config: WorkersConfig, precision: Precision)
             from ferserve.serving.workers.triton import TritonWorker  # noqa: PLC0415
 
             return lambda endpoint: TritonWorker.start(archive, endpoint, config, precision=precision)
+        if config.kind == "torchserve":
+            from ferserve.serving.workers.torchserve import TorchServeWorker  # noqa: PLC0415
+
+            return lambda endpoint: TorchServeWorker.start(archive, endpoint, config, precision=precision)
     except ImportError as error:
         raise ConfigError(
             f"workers.kind: {config.kind} cannot be loaded: {error}. pip install 'ferserve[{config.kind}]'"

@@ -7,6 +7,8 @@ models by itself; what is left to do here is to notice, and the pool does that b
 
 import logging
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, Self
 
 import grpc
@@ -16,7 +18,19 @@ from ferserve.faces.archive import PROGRAM, Archive
 from ferserve.faces.arrays import MAGIC, pack_array, unpack_array
 from ferserve.faces.errors import InvalidRequestError
 from ferserve.faces.precision import Precision
-from ferserve.faces.wire import CROPS, DESCRIBE, Description, RemoteError, read_reply
+from ferserve.faces.wire import (
+    CROPS,
+    DESCRIBE,
+    MAX_MESSAGE_BYTES,
+    OPTIONS,
+    PHOTO_PREFIX,
+    Description,
+    PhotoOptions,
+    RemoteError,
+    ScoredPhoto,
+    read_reply,
+    unpack_photos,
+)
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.proof import prove
@@ -25,8 +39,6 @@ from ferserve.torchserve.inference_service_pb2 import PredictionsRequest
 from ferserve.torchserve.inference_service_pb2_grpc import InferenceAPIsServiceStub
 
 _log = logging.getLogger(__name__)
-MAX_MESSAGE_BYTES: Final = 64 * 2**20
-"""As `ferserve torchserve` sets it on the server, which would otherwise cancel what is larger than 6.5 MB."""
 _CHANNEL: Final = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -92,18 +104,30 @@ class TorchServeWorker:
             WorkerFailedError: no scores; TorchServe's own words are in the log, they may hold its paths.
             TimeoutError: none within `timeout_s`.
         """
-        answer = await self._ask({CROPS: pack_array(batch)}, timeout_s=timeout_s)
-        try:
+        with self._wrong_answers(f"{len(batch)} faces"):
+            answer = await self._ask({CROPS: pack_array(batch)}, timeout_s=timeout_s)
             if not answer.startswith(MAGIC):
                 read_reply(answer)
             return unpack_array(answer, dtype="float32")
-        except RemoteError as error:
-            _log.warning("TorchServe answered %s to a batch of %d faces: %s", error.reason, len(batch), error)
-            raise WorkerFailedError(f"TorchServe answered {error.reason} to a batch of {len(batch)} faces") from error
-        except InvalidRequestError as error:
-            raise WorkerFailedError(
-                f"expected scores of {len(batch)} faces from TorchServe: {error.message}"
-            ) from error
+
+    async def photos(
+        self, photos: Mapping[str, bytes], options: PhotoOptions, *, timeout_s: float
+    ) -> dict[str, ScoredPhoto | RemoteError]:
+        """Have whole pictures searched and scored there: decoding and detection move to the worker's machine.
+
+        Args:
+            photos: encoded pictures by a name of the caller's own, at least one.
+        Returns:
+            An outcome for each, under the same names; a bad picture is an error in its own place.
+        Raises:
+            WorkerFailedError, TimeoutError: as for `infer`; it concerns all pictures alike.
+        """
+        inputs = {PHOTO_PREFIX + name: data for name, data in photos.items()} | {OPTIONS: options.pack()}
+        with self._wrong_answers(f"{len(photos)} photos"):
+            outcomes = unpack_photos(await self._ask(inputs, timeout_s=timeout_s))
+            if set(outcomes) != set(photos):
+                raise InvalidRequestError(f"expected {len(photos)} photos by their names, got {len(outcomes)}")
+            return {name: outcomes[name] for name in photos}
 
     async def probe(self) -> None:
         """Score one grey crop; raises WorkerFailedError or TimeoutError unless seven finite scores come back."""
@@ -116,6 +140,17 @@ class TorchServeWorker:
     async def close(self) -> None:
         """Close the connection, whatever is under way on it."""
         await self._channel.close(None)
+
+    @contextmanager
+    def _wrong_answers(self, asked: str) -> Iterator[None]:
+        """What the forms of the wire cannot make sense of is the worker's failure, not the caller's."""
+        try:
+            yield
+        except RemoteError as error:
+            _log.warning("TorchServe answered %s to %s: %s", error.reason, asked, error)
+            raise WorkerFailedError(f"TorchServe answered {error.reason} to {asked}") from error
+        except InvalidRequestError as error:
+            raise WorkerFailedError(f"expected an answer to {asked} from TorchServe: {error.message}") from error
 
     async def _description(self) -> Description:
         answer = await self._ask({DESCRIBE: b""}, timeout_s=self._call_timeout_s)

@@ -65,6 +65,7 @@ class CaffeNet(ExpressionNet):
 
     groups: tuple[tuple[str, ...], ...] = (("conv1",), ("conv2",), ("conv3",), ("conv4",), ("conv5",))
     classifier_name = "fc7"
+    fixed_size = True
     num_features = FEATURES
     new_parts = ("fc6",)
 

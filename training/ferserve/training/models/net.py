@@ -15,12 +15,14 @@ class ExpressionNet(nn.Module, ABC):
         num_features: D, of what the classifier and any other head read.
         groups: names of the submodules that a transfer freezes, each group a stretch of the net, from the input on.
         classifier_name: of the submodule that the number of classes shows in; start weights leave it out.
+        fixed_size: whether weights depend on the input's side.
         new_parts: names of the submodules that start weights of the plain architecture do not have.
     """
 
     num_features: int
     groups: tuple[tuple[str, ...], ...]
     classifier_name: str = "classifier"
+    fixed_size: bool = False
     new_parts: tuple[str, ...] = ()
 
     @abstractmethod

@@ -78,6 +78,7 @@ class NetB(ExpressionNet):
 
     groups = (("conv1",), ("group2",), ("group3",), ("group4",), ("group5",))
     classifier_name = "fc2"
+    fixed_size = True
 
     def __init__(
         self,
@@ -106,9 +107,11 @@ class NetB(ExpressionNet):
         self.fc2 = nn.Linear(self.num_features, num_classes)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.xavier_uniform_(module.weight)
+                # The square of the larger of two zero-mean values is on average that of one: variance 1 / fan-in keeps
+                # the signal through MFM, where Xavier's loses three fifths of it in each 3x3 convolution.
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 assert module.bias is not None
-                nn.init.constant_(module.bias, 0.1 if isinstance(module, MfmConv) else 0.0)
+                nn.init.zeros_(module.bias)
 
     def features(self, x_NCHW: Tensor) -> Tensor:
         """(N, C, H, W) to what the last layer reads, (N, D)."""

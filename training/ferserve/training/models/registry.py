@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.training.data.errors import DataError
 from ferserve.training.models.alexnet import AttributeCaffeNet, CaffeNet
 from ferserve.training.models.mobilenet import MobileNetV1
 from ferserve.training.models.net import ExpressionNet
@@ -40,6 +41,15 @@ ARCHITECTURES: Final[dict[ArchitectureName, Maker]] = {
 
 
 def make_net(recipe: Recipe, *, num_classes: int = NUM_EXPRESSIONS) -> ExpressionNet:
-    """The net of a recipe with random weights."""
-    make = ARCHITECTURES[recipe.architecture]
-    return make(recipe.preprocess.channels, recipe.final_size_px, num_classes)
+    """The net of a recipe with random weights.
+
+    Raises:
+        DataError: the recipe's phases differ in size, and the architecture cannot.
+    """
+    net = ARCHITECTURES[recipe.architecture](recipe.preprocess.channels, recipe.final_size_px, num_classes)
+    sizes = sorted({phase.input_size_px for phase in recipe.phases})
+    if net.fixed_size and len(sizes) > 1:
+        raise DataError(
+            f"phases: expected one input_size_px for {recipe.architecture}, got {', '.join(map(str, sizes))}"
+        )
+    return net

@@ -32,6 +32,7 @@ from ferserve.training.recipes.net_b import (
     net_b_dal_ce_mse,
     net_b_dal_mse,
     net_b_dal_mse_144,
+    net_b_dal_mse_sfew,
     net_b_faces,
     net_b_faces_144,
 )
@@ -48,7 +49,8 @@ RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
     for make in (
         mobilenet_base, mobilenet_96, mobilenet, mobilenet_48, mobilenet_refined, mobilenet_refined_softmax,
         net_b_faces, net_b, net_b_dal, net_b_dal_mse, net_b_dal_ce_mse, dal_net_stage1, dal_net,
-        net_b_faces_144, net_b_144, net_b_dal_144, net_b_dal_mse_144, dal_net_stage1_144, dal_net_144,
+        net_b_faces_144, net_b_144, net_b_dal_144, net_b_dal_mse_144, net_b_dal_mse_sfew,
+        dal_net_stage1_144, dal_net_144,
         alexnet_faces, alexnet, alexnet_ck48, alexnet_attributes, alexnet_ck, alexnet_ck_four_layers,
         transfer_resnet50, transfer_resnet50_imagenet, transfer_resnet50_vggface2,
         transfer_resnet152_imagenet, transfer_resnet152_vggface2,

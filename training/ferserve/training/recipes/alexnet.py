@@ -6,7 +6,7 @@ only the two fully connected layers trained). Steps are counted in epochs here: 
 training part and of 1,400 frames.
 
 Here neither BVLC's weights nor CelebA's attributes are to be had: `alexnet-faces` learns LFW's identities from random
-weights, `alexnet` learns FER-2013 from its run, on 96 px with a first stride of 2, taught by the default archive;
+weights, `alexnet` learns FER-2013 from its run, on 64 px with a first stride of 2, taught by the default archive;
 `alexnet-ck48` goes on to CK+48 with conv1 and conv2 fixed. Nothing trained on CK+ ships; `alexnet` is the archive.
 """
 
@@ -29,7 +29,7 @@ def alexnet_faces() -> Recipe:
         seed=1,
         start="random",
         preprocess=CROPS,
-        phases=(Phase(epochs=20, input_size_px=96),),
+        phases=(Phase(epochs=20, input_size_px=64),),
         batch_size=64,
         optimisation=Optimisation(
             rate=0.01, momentum=0.9, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=2.0, ema_decay=0.998
@@ -50,7 +50,7 @@ def alexnet() -> Recipe:
         alexnet_faces(),
         name="alexnet",
         start="run",
-        phases=(Phase(epochs=16, input_size_px=96),),
+        phases=(Phase(epochs=16, input_size_px=64),),
         objective=TAUGHT,
         patience_epochs=16,
         task="expressions",
@@ -62,7 +62,7 @@ def alexnet_ck48() -> Recipe:
     return replace(
         alexnet(),
         name="alexnet-ck48",
-        phases=(Phase(epochs=60, input_size_px=96),),
+        phases=(Phase(epochs=60, input_size_px=64),),
         optimisation=Optimisation(
             rate=0.002,
             momentum=0.9,

@@ -11,6 +11,7 @@ default archive's scores as 70 % of the targets (`--teacher default`), and more 
 
 from dataclasses import replace
 
+from ferserve.training.enlarge import NOISE
 from ferserve.training.recipe import (
     ArchitectureName,
     Augmentation,
@@ -119,7 +120,7 @@ def net_b_dal_ce_mse() -> Recipe:
 def dal_net_stage1() -> Recipe:
     """S2's first stage: three groups of convolutions keep what they learnt of faces."""
     return replace(
-        net_b_dal_mse(), name="dal-net-stage1", paper=S2, frozen_groups=3, phases=(Phase(epochs=8, input_size_px=64),)
+        net_b_dal_mse(), name="dal-net-stage1", paper=S2, frozen_groups=3, phases=(Phase(epochs=6, input_size_px=64),)
     )
 
 
@@ -130,8 +131,9 @@ def dal_net() -> Recipe:
         stage1,
         name="dal-net",
         frozen_groups=0,
-        phases=(Phase(epochs=8, input_size_px=64),),
+        phases=(Phase(epochs=16, input_size_px=64),),
         optimisation=replace(stage1.optimisation, rate=0.005),
+        patience_epochs=16,
     )
 
 
@@ -176,6 +178,11 @@ def net_b_dal_144() -> Recipe:
 def net_b_dal_mse_144() -> Recipe:
     """See `net_b_144`."""
     return _as_printed(net_b_dal_mse(), epochs=60, rate=1e-4)
+
+
+def net_b_dal_mse_sfew() -> Recipe:
+    """S1's on SFEW (`--data sfew=DIR`), whose pictures are few: random noise on each channel, of an unprinted size."""
+    return replace(net_b_dal_mse_144(), name="net-b-dal-mse-sfew", augmentation=replace(MIRRORED, noise=NOISE))
 
 
 def dal_net_stage1_144() -> Recipe:

@@ -48,14 +48,7 @@ class Finder:
     def items(self) -> Iterator[Item]:
         """Everything, in a stable order, found as it is asked for; one path may come twice."""
         for found in self.paths():
-            if isinstance(found, Item):
-                yield found
-            elif archives.is_archive(found):
-                yield from archives.members(found)
-            elif videos.is_video(found):
-                yield from videos.frames(found, self.frames_per_s)
-            else:
-                yield file_item(found)
+            yield from (found,) if isinstance(found, Item) else items_at(found, self.frames_per_s)
 
     def count(self) -> int | None:
         """How many items there are, without reading them; None where only reading would tell."""
@@ -100,6 +93,21 @@ class Finder:
                     yield from self._named(walker, os.fsdecode(line))
         except OSError as error:
             yield broken(path, unreadable("list", error), place="list")
+
+
+def is_container(path: str) -> bool:
+    """Whether a path stands for many items."""
+    return archives.is_archive(path) or videos.is_video(path)
+
+
+def items_at(path: str, frames_per_s: float) -> Iterator[Item]:
+    """The pictures of an archive, the frames of a video, or the one picture that a file is."""
+    if archives.is_archive(path):
+        yield from archives.members(path)
+    elif videos.is_video(path):
+        yield from videos.frames(path, frames_per_s)
+    else:
+        yield file_item(path)
 
 
 def _entries(file: IO[bytes]) -> Iterator[bytes]:

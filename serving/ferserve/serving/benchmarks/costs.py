@@ -1,0 +1,190 @@
+"""What a gateway and each kind of request cost, measured on an idle machine: what a plan is made from."""
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from ferserve.serving.benchmarks.gateways import OwnGateway, Subject
+from ferserve.serving.benchmarks.generator import Generator
+from ferserve.serving.benchmarks.load import Mix, Offer, asked_once, measure_load
+from ferserve.serving.benchmarks.payloads import CROWD_NAME
+from ferserve.serving.benchmarks.planning import Row, Slo, mean_work_s, simulated_row
+from ferserve.serving.benchmarks.protocols import ProtocolName
+from ferserve.serving.benchmarks.simulation import GatewayModel, Kind
+from ferserve.serving.benchmarks.transports import GrpcTransport, Work
+from ferserve.serving.client import AsyncClient
+from ferserve.serving.cores import available_cores
+from ferserve.serving.engine import EngineConfig
+from ferserve.serving.errors import ConfigError
+from ferserve.serving.latency import Line
+
+CHECKED_LOADS: Final = (0.4, 0.7, 0.9)
+"""Of what the cores could do if all of their time were work."""
+_HTTP_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindCost:
+    """One kind of request on a core to itself, as in `Kind`."""
+
+    name: str
+    faces: int
+    prepare_ms: float
+    overhead_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """All that a plan needs of measurements.
+
+    Attributes:
+        cores: of the machine it was measured on.
+        face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms.
+    """
+
+    cores: int
+    face_ms: float
+    batch_ms: float
+    kinds: tuple[KindCost, ...]
+
+    def line(self) -> Line:
+        """The worker's latency."""
+        return Line(self.face_ms / 1000, self.batch_ms / 1000)
+
+    def gateway(self, settings: EngineConfig) -> GatewayModel:
+        """A gateway of these costs with these settings."""
+        is_here = settings.workers.kind == "embedded"
+        servers = max(len(settings.workers.endpoints), 1)
+        return GatewayModel(
+            line=self.line(),
+            cores=self.cores,
+            threads=settings.analyzer.threads,
+            worker_slots=settings.embedded.threads if is_here else settings.workers.concurrency * servers,
+            worker_is_here=is_here,
+            admission=settings.admission,
+            batching=settings.batching,
+        )
+
+    def mixed(self, crowds: float, timeout_s: float) -> list[Kind]:
+        """The kinds as they are mixed: `crowds` of the requests are crowds, photos share the rest evenly.
+
+        Raises:
+            ConfigError: a kind that is asked for was not measured.
+        """
+        photos = sum(cost.name != CROWD_NAME for cost in self.kinds)
+        if (crowds > 0 and photos == len(self.kinds)) or (crowds < 1 and not photos):
+            known = ", ".join(cost.name for cost in self.kinds)
+            raise ConfigError(f"--crowds: expected a mix of what was measured ({known}), got {crowds:g}")
+        shares = [crowds if cost.name == CROWD_NAME else (1 - crowds) / photos for cost in self.kinds]
+        return [
+            Kind(
+                name=cost.name,
+                share=share,
+                faces=cost.faces,
+                prepare_s=cost.prepare_ms / 1000,
+                overhead_s=cost.overhead_ms / 1000,
+                timeout_s=timeout_s,
+            )
+            for cost, share in zip(self.kinds, shares, strict=True)
+            if share > 0
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One load, foreseen and measured."""
+
+    offered_per_s: float
+    foreseen: Row
+    goodput_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+def read_costs(file: Path) -> Costs:
+    """Read what `bench plan --json` printed.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no costs.
+    """
+    try:
+        return TypeAdapter(Costs).validate_python(json.loads(file.read_text(encoding="utf-8"))["costs"])
+    except OSError as error:
+        raise ConfigError(f"--costs: {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, ValidationError):
+        raise ConfigError(f"--costs: expected what `bench plan --json` printed, got something else in {file}") from None
+
+
+async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[Work], *, each_s: float) -> Costs:
+    """Ask for each work alone for `each_s` seconds, one request at a time.
+
+    Args:
+        works: whole pictures.
+        crops: calls with ready-made crops, of several sizes: they show how a batch's latency grows.
+    """
+    async with Generator(GrpcTransport(own.target)) as generator:
+        await generator.connect()
+        await generator.keep_busy(cycle(crops), 1, each_s)
+    line = await asyncio.to_thread(read_line, own.admin)
+    async with AsyncClient(own.target) as client:
+        kinds = [await _kind_cost(own, client, work, line, each_s) for work in works]
+    return Costs(cores=available_cores(), face_ms=line.job_s * 1000, batch_ms=line.fixed_s * 1000, kinds=tuple(kinds))
+
+
+def read_line(admin: str) -> Line:
+    """The latency of the default model's worker, from `/status` of an admin port, http://HOST:PORT."""
+    with urllib.request.urlopen(f"{admin}/status", timeout=_HTTP_TIMEOUT_S) as answer:  # noqa: S310 - http, our own
+        status: dict[str, Any] = json.loads(answer.read())
+    latency = next(model["latency"] for model in status["models"] if model["is_default"])
+    return Line(latency["face_ms"] / 1000, latency["batch_ms"] / 1000)
+
+
+async def check_plan(
+    subject: Subject, mix: Mix, gateway: GatewayModel, kinds: Sequence[Kind], *, each_s: float, slo: Slo, seed: int
+) -> list[Check]:
+    """Put three loads on one gateway, and set what came beside what was foreseen."""
+    checks = []
+    for part in CHECKED_LOADS:
+        rate_per_s = part * gateway.cores / mean_work_s(gateway, kinds)
+        offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed)
+        report = await measure_load(subject, mix, offer, ProtocolName.GRPC)
+        # On a thread: the simulation has an event loop of its own.
+        foreseen = await asyncio.to_thread(
+            simulated_row, gateway, kinds, rate_per_s=rate_per_s, replicas=1, slo=slo, seed=seed
+        )
+        checks.append(
+            Check(
+                offered_per_s=rate_per_s,
+                foreseen=foreseen,
+                goodput_per_s=report.goodput_per_s.value,
+                p50_ms=report.latency["all"].p50_ms.value,
+                p99_ms=report.latency["all"].p99_ms.value,
+            )
+        )
+    return checks
+
+
+async def _kind_cost(own: OwnGateway, client: AsyncClient, work: Work, line: Line, each_s: float) -> KindCost:
+    prepared_ms: list[float] = []
+    faces: list[int] = []
+    await asked_once(client, work)  # what is loaded at a first call is no cost of the others
+    began_s, began_cpu_s = time.monotonic(), own.cpu_s()
+    while time.monotonic() - began_s < each_s:
+        answer = await asked_once(client, work)
+        timings = answer.timings
+        prepared_ms.append(timings.decode_ms + timings.detect_ms + timings.preprocess_ms)
+        faces.append(len(answer.faces))
+    cpu_ms = 1000 * (own.cpu_s() - began_cpu_s) / len(faces)
+    scored_ms = 1000 * line.batches_s(faces[0], 1) if faces[0] else 0.0
+    rest_ms = max(cpu_ms - scored_ms, 0.0)
+    prepare_ms = min(float(np.mean(prepared_ms)), rest_ms)  # where others compute too, time passes and no work is done
+    return KindCost(name=work.name, faces=faces[0], prepare_ms=prepare_ms, overhead_ms=rest_ms - prepare_ms)

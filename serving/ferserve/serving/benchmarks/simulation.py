@@ -1,0 +1,273 @@
+"""One gateway in virtual time: its real admission, queues, batching and latency model, with made-up work in them.
+
+Everything that decides is the code that serves: `Admission`, `Dispatcher`, `Batcher`, `FairQueue`, `LatencyModel`. Only
+what would compute is replaced, by time on cores that are shared fairly among all that compute at once. So a minute of
+load costs a second or two, and a change of the policy changes the answer here as it does there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+import numpy as np
+
+from ferserve.faces.errors import FerserveError
+from ferserve.faces.labels import NUM_EXPRESSIONS
+from ferserve.faces.types import Crop
+from ferserve.serving.admission import Admission, AdmissionConfig, Forecast
+from ferserve.serving.batcher import Batcher
+from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
+from ferserve.serving.benchmarks.exchanges import Ending, Exchange, ending_of
+from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
+from ferserve.serving.cores import available_cores
+from ferserve.serving.dispatch import Dispatcher, DispatchObserver
+from ferserve.serving.latency import LatencyModel, Line
+from ferserve.serving.metrics import Metrics
+from ferserve.serving.policy import BatchPolicyConfig, FairQueue
+from ferserve.serving.requests import Priority
+from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
+
+_CROP: Final[Crop] = np.zeros((1, 1, 1), dtype=np.uint8)
+_PICTURE_BYTES: Final = 200_000
+"""What a picture counts in admission; its bound on bytes is far away with photos."""
+_DONE_S: Final = 1e-9
+_MODEL: Final = "simulated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of request, and what it takes of a core that it has to itself.
+
+    Attributes:
+        share: of all requests.
+        faces: in one.
+        prepare_s: decode, detection and crops, on a thread.
+        overhead_s: the protocol and the event loop.
+        timeout_s: its deadline.
+    """
+
+    name: str
+    share: float
+    faces: int
+    prepare_s: float
+    overhead_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayModel:
+    """What one gateway is: its settings, its machine, and the latency of its worker.
+
+    Attributes:
+        cores: shared by all that computes here.
+        threads: photos prepared side by side.
+        worker_slots: batches side by side.
+        worker_is_here: whether the worker computes on the same cores; a server elsewhere has its own.
+        line: of a batch on a core that it has to itself.
+    """
+
+    line: Line
+    cores: int = field(default_factory=available_cores)
+    threads: int = field(default_factory=available_cores)
+    worker_slots: int = field(default_factory=available_cores)
+    worker_is_here: bool = True
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    batching: BatchPolicyConfig = field(default_factory=BatchPolicyConfig)
+
+    def work_s(self, kind: Kind) -> float:
+        """Core seconds of one request here, in full batches."""
+        most = self.batching.max_batch_faces
+        scored_s = self.line.batches_s(kind.faces, -(-kind.faces // most)) if self.worker_is_here else 0.0
+        return kind.overhead_s + kind.prepare_s + scored_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """What became of the requests.
+
+    Attributes:
+        busy: of the cores, from 0 to 1, while requests came.
+    """
+
+    exchanges: list[Exchange]
+    busy: float
+
+
+def simulate(
+    gateway: GatewayModel, kinds: Sequence[Kind], *, rate_per_s: float, duration_s: float, seed: int
+) -> Simulated:
+    """Offer a gateway requests for so long, at random times drawn beforehand, and wait for the last answer."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(_simulated(gateway, kinds, rate_per_s, duration_s, seed))
+
+
+class Cores:
+    """CPU cores that everything which computes at once shares evenly; nothing has more than one core.
+
+    Args:
+        clock: of the event loop.
+    """
+
+    def __init__(self, cores: int, clock: Callable[[], float]) -> None:
+        self._cores = cores
+        self._clock = clock
+        self._left: dict[asyncio.Future[None], float] = {}
+        self._as_of_s = clock()
+        self._timer: asyncio.TimerHandle | None = None
+        self.used_s = 0.0
+
+    async def compute(self, work_s: float) -> None:
+        """Wait for so much work on one core. Work that was begun is done even if nobody waits for it any more."""
+        self._advance()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left[done] = work_s
+        self._set_timer()
+        await done
+
+    def _advance(self) -> None:
+        """Count what was done since the last time."""
+        now_s = self._clock()
+        each_s = (now_s - self._as_of_s) * self._speed()
+        self._as_of_s = now_s
+        for done in self._left:
+            self._left[done] -= each_s
+        self.used_s += each_s * len(self._left)
+
+    def _speed(self) -> float:
+        return min(1.0, self._cores / len(self._left)) if self._left else 0.0
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._left:
+            next_s = max(min(self._left.values()), 0.0) / self._speed()
+            self._timer = asyncio.get_running_loop().call_later(next_s, self._finish)
+
+    def _finish(self) -> None:
+        self._advance()
+        for done in [done for done, left_s in self._left.items() if left_s <= _DONE_S]:
+            del self._left[done]
+            if not done.done():
+                done.set_result(None)
+        self._set_timer()
+
+
+class _Worker:
+    """Takes as long as the line says, and scores nothing."""
+
+    def __init__(self, gateway: GatewayModel, wait: Callable[[float], Awaitable[None]]) -> None:
+        self._line = gateway.line
+        self._wait = wait
+        self.concurrency = gateway.worker_slots
+
+    async def infer(self, batch: CropBatch, *, timeout_s: float) -> ScoreBatch:
+        del timeout_s  # the batcher stops waiting by itself
+        await self._wait(self._line.batches_s(len(batch), 1))
+        return np.zeros((len(batch), NUM_EXPRESSIONS), dtype=np.float32)
+
+    async def probe(self) -> None:
+        """It works."""
+
+    def describe(self) -> WorkerInfo:
+        return WorkerInfo(
+            kind=_MODEL, model=_MODEL, version="0", crop_shape=_CROP.shape, precision="fp32", detail="virtual time"
+        )
+
+    async def close(self) -> None:
+        """It holds nothing."""
+
+
+class _Gateway:
+    """The parts of an analyzer and their order, as `Analyzer` has them."""
+
+    def __init__(self, model: GatewayModel, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.cores = Cores(model.cores, clock)
+        metrics, share = Metrics(), model.batching.bulk_share
+        self._admission = Admission(model.admission, bulk_share=share, observer=metrics, clock=clock)
+        preparation: DispatchObserver = metrics.preparation()
+        self._preparation: Dispatcher[Kind, None] = Dispatcher(
+            self._prepare,
+            FairQueue(max_jobs=model.threads, bulk_share=share, quantum=1),
+            slots=model.threads,
+            batch_size=lambda _waiting, _idle: 1,
+            latency=LatencyModel(outliers=False),
+            observer=preparation,
+            clock=clock,
+        )
+        worker = _Worker(model, self.cores.compute if model.worker_is_here else asyncio.sleep)
+        self._batcher = Batcher(worker, model.batching, observer=metrics.batches(_MODEL), clock=clock)
+
+    async def answer(self, kind: Kind, *, flow: str) -> Ending:
+        """One request's way."""
+        deadline_s = self._clock() + kind.timeout_s
+        try:
+            await self.cores.compute(kind.overhead_s)
+            await self._analyze(kind, flow, deadline_s)
+        except FerserveError as error:
+            return ending_of(error)
+        return Ending.OK
+
+    async def close(self) -> None:
+        await self._preparation.close()
+        await self._batcher.close()
+
+    async def _analyze(self, kind: Kind, flow: str, deadline_s: float) -> None:
+        priority = Priority.INTERACTIVE
+        prepared_s = self._preparation.expected_s(1, flow=flow, priority=priority)
+        scored_s = self._batcher.expected_s(self._admission.expected_faces, flow=flow, priority=priority)
+        forecast = Forecast(needed_s=prepared_s + scored_s, left_s=deadline_s - self._clock())
+        with self._admission.admit(size_bytes=_PICTURE_BYTES, priority=priority, forecast=forecast) as ticket:
+            (prepared,) = self._preparation.submit(
+                [kind], flow=flow, priority=priority, deadline_s=deadline_s, admitted=True
+            )
+            await prepared
+            ticket.reconcile(found=kind.faces, kept=kind.faces)
+            crops = [_CROP] * kind.faces
+            futures = self._batcher.submit(crops, flow=flow, priority=priority, deadline_s=deadline_s, admitted=True)
+            try:
+                await asyncio.gather(*futures)
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    async def _prepare(self, photos: list[Kind], _left_s: float) -> list[None]:
+        for photo in photos:
+            await self.cores.compute(photo.prepare_s)
+        return [None] * len(photos)
+
+
+async def _simulated(
+    model: GatewayModel, kinds: Sequence[Kind], rate_per_s: float, duration_s: float, seed: int
+) -> Simulated:
+    loop = asyncio.get_running_loop()
+    gateway = _Gateway(model, loop.time)
+    numbers = count()
+    shares = np.array([kind.share for kind in kinds])
+    due_s = poisson_arrivals_s(rate_per_s, duration_s, seed=seed)
+    drawn = np.random.default_rng(seed + 1).choice(len(kinds), size=len(due_s), p=shares / shares.sum())
+
+    async def exchange(kind: Kind, sent_s: float) -> Exchange:
+        ending = await gateway.answer(kind, flow=str(next(numbers)))
+        return Exchange(
+            stream=kind.name,
+            due_s=sent_s,
+            sent_s=sent_s,
+            done_s=loop.time(),
+            timeout_s=kind.timeout_s,
+            ending=ending,
+            faces=kind.faces,
+        )
+
+    sent = []
+    for moment_s, index in zip(due_s.tolist(), drawn.tolist(), strict=True):
+        await asyncio.sleep(moment_s - loop.time())
+        sent.append(asyncio.create_task(exchange(kinds[index], moment_s)))
+    await asyncio.sleep(max(duration_s - loop.time(), 0.0))
+    busy = gateway.cores.used_s / (duration_s * model.cores)
+    exchanges = list(await asyncio.gather(*sent))
+    await gateway.close()
+    return Simulated(exchanges=exchanges, busy=busy)

@@ -1,0 +1,216 @@
+"""Overlays and components render, keep Kubernetes' schema, fit themselves and the program, and are as reviewed."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.ops.manifests import Rendered, complaints, containers_of, name_of
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+KUBECTL = ROOT / ".cache" / "ops" / "kubectl"
+GOLDEN = ROOT / "tests" / "golden" / "k8s"
+OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+KUBERNETES = "1.36"
+NEEDED = {"autoscale": [], "gpu": ["torchserve"]}
+"""What a component stands on; the others get the autoscaler, for rules that need several gateways."""
+
+
+def kustomize(folder: Path) -> list[dict]:
+    assert KUBECTL.exists(), f"{KUBECTL} is missing: run tests/ops/tools.sh .cache/ops"
+    command = [str(KUBECTL), "kustomize", str(folder)]
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert not run.stderr, run.stderr
+    return list(yaml.safe_load_all(run.stdout))
+
+
+@pytest.fixture(scope="module")
+def overlays() -> dict[str, Rendered]:
+    return {name: Rendered(kustomize(K8S / "overlays" / name)) for name in OVERLAYS}
+
+
+@pytest.fixture(scope="module")
+def components(tmp_path_factory) -> dict[str, Rendered]:
+    """Each component over the base and what it stands on."""
+    rendered = {}
+    for name in COMPONENTS:
+        folder = tmp_path_factory.mktemp(name)
+        wanted = [*NEEDED.get(name, ["autoscale"]), name]
+        content = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": "ferserve",
+            "resources": [os.path.relpath(K8S / "base", folder)],
+            "components": [os.path.relpath(K8S / "components" / each, folder) for each in wanted],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        rendered[name] = Rendered(kustomize(folder))
+    return rendered
+
+
+@pytest.fixture(scope="module")
+def metric_names() -> set[str]:
+    """Gauges that /metrics shows, as tests/golden/test_metric_names.py pins them."""
+    lines = (ROOT / "tests" / "golden" / "metrics.txt").read_text(encoding="utf-8").splitlines()
+    return {line.split()[1].partition("{")[0] for line in lines if line.startswith("gauge ")}
+
+
+def validate(files: list[Path]) -> None:
+    command = [sys.executable, "-m", "kubernetes_validate", "--strict", "-k", KUBERNETES, *map(str, files)]
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said
+    assert "passed for resource" in said
+    unknown = [line for line in said.splitlines() if "find schema" in line]
+    assert all("monitoring.coreos.com" in line for line in unknown), unknown
+
+
+def written(rendered: dict[str, Rendered], folder: Path) -> list[Path]:
+    files = []
+    for name, each in rendered.items():
+        files.append(folder / f"{name}.yaml")
+        files[-1].write_text(yaml.safe_dump_all(each.documents), encoding="utf-8")
+    return files
+
+
+def test_overlays_and_components_keep_the_schema(overlays, components, tmp_path):
+    validate(written(overlays | {f"component-{name}": each for name, each in components.items()}, tmp_path))
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_fits_itself_and_the_program(name, overlays, metric_names, tmp_path):
+    assert complaints(overlays[name], metric_names, tmp_path) == []
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_component_fits_the_base_and_the_program(name, components, metric_names, tmp_path):
+    assert complaints(components[name], metric_names, tmp_path) == []
+
+
+def part(rendered: Rendered, kind: str, name: str) -> dict:
+    return next(document for document in rendered.of(kind) if name_of(document) == name)
+
+
+def gateway(rendered: Rendered) -> dict:
+    return part(rendered, "Deployment", "ferserve-gateway")
+
+
+def container(rendered: Rendered) -> dict:
+    return containers_of(gateway(rendered))[0]
+
+
+FAULTS = {
+    "selects nothing": lambda r: part(r, "Service", "ferserve-grpc")["spec"]["selector"].update({"a": "b"}),
+    "has no port htp": lambda r: part(r, "Service", "ferserve-http")["spec"]["ports"][0].update(targetPort="htp"),
+    "has no port metrics": lambda r: part(r, "NetworkPolicy", "allow-metrics")["spec"]["ingress"][0]["ports"][0].update(
+        port="metrics"
+    ),
+    "nothing at admin/metric": lambda r: part(r, "PodMonitor", "ferserve")["spec"]["podMetricsEndpoints"][0].update(
+        path="/metric"
+    ),
+    "which the gateway does not answer": lambda r: container(r)["livenessProbe"]["httpGet"].update(path="/healthz"),
+    "which does not exist": lambda r: container(r)["readinessProbe"]["grpc"].update(service="ferserve.Expression"),
+    "may leave no pod": lambda r: part(r, "PodDisruptionBudget", "ferserve-gateway")["spec"].update(maxUnavailable=3),
+    "expected maxUnavailable alone": lambda r: part(r, "PodDisruptionBudget", "ferserve-gateway")["spec"].update(
+        minAvailable=1
+    ),
+    "/metrics has no ferserve_queue": lambda r: part(r, "HorizontalPodAutoscaler", "ferserve-gateway")["spec"][
+        "metrics"
+    ][0]["pods"]["metric"].update(name="ferserve_queue"),
+    "undoes the autoscaler": lambda r: gateway(r)["spec"].update(replicas=2),
+    "is below the request": lambda r: container(r)["resources"]["limits"].update(memory="100Mi"),
+    "there is no ConfigMap": lambda r: gateway(r)["spec"]["template"]["spec"]["volumes"][-1]["configMap"].update(
+        name="x"
+    ),
+    "which nothing puts there": lambda r: container(r)["args"].append("/etc/ferserve/keys.toml"),
+    "declares the ports": lambda r: container(r)["ports"][0].update(containerPort=50052),
+    "is killed before": lambda r: gateway(r)["spec"]["template"]["spec"].update(terminationGracePeriodSeconds=30),
+    "unknown settings": lambda r: gateway(r)["spec"]["template"]["spec"].pop("enableServiceLinks"),
+    "read-only root": lambda r: container(r)["securityContext"].update(readOnlyRootFilesystem=False),
+    "no fixed image": lambda r: container(r).update(image="ferserve-gateway:latest"),
+    "is not in the namespace": lambda r: gateway(r)["metadata"].pop("namespace"),
+}
+
+
+WORKER_FAULTS = {
+    "is told of the workers": lambda r: part(r, "StatefulSet", "ferserve-torchserve")["spec"].update(replicas=3),
+    "the archive that ships": lambda r: containers_of(part(r, "StatefulSet", "ferserve-torchserve"))[0]["env"][
+        0
+    ].update(value="0" * 64),
+    "lets out to nothing": lambda r: part(r, "NetworkPolicy", "allow-gateways-out-to-torchserve")["spec"]["egress"][0][
+        "to"
+    ][0]["podSelector"]["matchLabels"].update({"app.kubernetes.io/component": "triton"}),
+}
+
+
+@pytest.mark.parametrize("said", WORKER_FAULTS)
+def test_a_fault_of_workers_is_named(said, overlays, metric_names, tmp_path):
+    broken = copy.deepcopy(overlays["gpu"])
+    WORKER_FAULTS[said](broken)
+    assert any(said in complaint for complaint in complaints(broken, metric_names, tmp_path))
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_a_fault_is_named(said, overlays, metric_names, tmp_path):
+    broken = copy.deepcopy(overlays["cpu"])
+    FAULTS[said](broken)
+    assert any(said in complaint for complaint in complaints(broken, metric_names, tmp_path))
+
+
+def test_a_misspelt_setting_is_named(overlays, metric_names, tmp_path):
+    broken = copy.deepcopy(overlays["cpu"])
+    container(broken)["env"] = [{"name": "FERSERVE_GRPC__PROT", "value": "1"}]
+    with pytest.raises(Exception, match="PROT"):
+        complaints(broken, metric_names, tmp_path)
+
+
+def reviewed(rendered: Rendered) -> str:
+    """What a render holds, without what other golden files hold: dashboards and rules."""
+    shown = []
+    for document in rendered.documents:
+        if document["kind"] == "PrometheusRule":
+            shown.append(document | {"spec": "as in components/monitoring"})
+        elif name_of(document).startswith("ferserve-dashboards"):
+            metadata = document["metadata"] | {"name": "ferserve-dashboards"}
+            shown.append(document | {"data": sorted(document["data"]), "metadata": metadata})
+        else:
+            shown.append(document)
+    return yaml.safe_dump_all(shown, sort_keys=False, width=120)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_renders_as_it_was_reviewed(name, overlays):
+    golden = GOLDEN / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(reviewed(overlays[name]), encoding="utf-8")
+    assert reviewed(overlays[name]) == golden.read_text(encoding="utf-8")
+
+
+LEFT_OUT = {
+    "CKV_K8S_15": "pulling always makes a registry's outage ours; tags are fixed",
+    "CKV_K8S_43": "digests are known where the images are built; `kustomize edit set image` writes them",
+    "CKV2_K8S_6": "of the overlay laptop: most small clusters enforce no network policies",
+}
+
+
+@pytest.mark.long
+def test_policies_of_checkov_hold(overlays, tmp_path):
+    files = written(overlays, tmp_path)
+    command = [
+        str(KUBECTL.with_name("checkov") / "bin" / "checkov"),
+        "--framework",
+        "kubernetes",
+        "--compact",
+        "--quiet",
+    ]
+    command += ["--skip-download", "--skip-check", ",".join(LEFT_OUT)]
+    command += [argument for file in files for argument in ("-f", str(file))]
+    environment = os.environ | {"LOG_LEVEL": "ERROR"}
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
+    assert run.returncode == 0, run.stdout + run.stderr

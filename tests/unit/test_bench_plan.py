@@ -1,0 +1,214 @@
+"""Plans from simulations, and simulations against what is known without one."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ferserve.serving.benchmarks.costs import Check, Costs, KindCost, read_costs
+from ferserve.serving.benchmarks.exchanges import Ending
+from ferserve.serving.benchmarks.planning import Slo, mean_work_s, plan_replicas, simulated_row
+from ferserve.serving.benchmarks.simulation import Cores, GatewayModel, Kind, simulate
+from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
+from ferserve.serving.cli import main
+from ferserve.serving.commands.bench_report import print_plan
+from ferserve.serving.commands.figures import plain
+from ferserve.serving.config import ServeConfig
+from ferserve.serving.errors import ConfigError
+from ferserve.serving.latency import Line
+from ferserve.serving.workers.config import WorkersConfig
+
+SELFIE = Kind(name="selfie", share=0.9, faces=1, prepare_s=0.02, overhead_s=0.001, timeout_s=2.0)
+CROWD = Kind(name="crowd", share=0.1, faces=25, prepare_s=0.05, overhead_s=0.001, timeout_s=2.0)
+PROMISE = Slo(latency_s=0.3, share=0.99)
+
+
+def gateway(cores: int = 2, **settings: Any) -> GatewayModel:
+    return GatewayModel(
+        **{"line": Line(0.0013, 0.0003), "cores": cores, "threads": cores, "worker_slots": cores, **settings}
+    )
+
+
+def in_virtual_time(story: Callable[[Callable[[], float]], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(story(runner.get_loop().time))
+
+
+def test_cores_are_shared_evenly():
+    async def story(now: Callable[[], float]) -> None:
+        cores = Cores(2, now)
+        ends: dict[str, float] = {}
+
+        async def compute(name: str, begins_s: float, work_s: float) -> None:
+            await asyncio.sleep(begins_s)
+            await cores.compute(work_s)
+            ends[name] = now()
+
+        await asyncio.gather(compute("a", 0, 1.0), compute("b", 0, 3.0), compute("c", 0, 3.0), compute("d", 10, 1.0))
+        assert ends["a"] == pytest.approx(1.5), "three on two cores"
+        assert (ends["b"], ends["c"]) == (pytest.approx(3.5), pytest.approx(3.5)), "then one core each"
+        assert ends["d"] == pytest.approx(11.0)
+        assert cores.used_s == pytest.approx(8.0)
+
+    in_virtual_time(story)
+
+
+def test_work_that_nobody_waits_for_any_more_is_done_all_the_same():
+    async def story(now: Callable[[], float]) -> None:
+        cores = Cores(1, now)
+        left = asyncio.create_task(cores.compute(1.0))
+        await asyncio.sleep(0.5)
+        left.cancel()
+        await cores.compute(1.0)
+        assert now() == pytest.approx(2.0)
+
+    in_virtual_time(story)
+
+
+def test_a_request_alone_takes_what_its_parts_take():
+    done = simulate(gateway(), [SELFIE], rate_per_s=0.1, duration_s=300, seed=1)
+    expected_s = 0.001 + 0.02 + 0.0016
+    assert np.median([exchange.latency_ms for exchange in done.exchanges]) == pytest.approx(1000 * expected_s, rel=1e-3)
+    assert done.busy == pytest.approx(len(done.exchanges) * expected_s / 600, rel=0.01)
+
+
+def test_a_queue_is_as_long_as_theory_has_it():
+    """M/D/1: the mean wait is s * load / (2 * (1 - load)) (Pollaczek and Khinchine)."""
+    alone = Kind(name="x", share=1.0, faces=1, prepare_s=0.1, overhead_s=0.0, timeout_s=3000.0)
+    one = gateway(cores=1, line=Line(1e-9, 0.0))
+    waits_s = []
+    for seed in range(2):
+        done = simulate(one, [alone], rate_per_s=6.0, duration_s=200, seed=seed)
+        waits_s += [exchange.latency_ms / 1000 - 0.1 for exchange in done.exchanges if exchange.due_s > 30]
+    assert np.mean(waits_s) == pytest.approx(0.1 * 0.6 / (2 * 0.4), rel=0.2)
+
+
+def test_beyond_its_capacity_a_gateway_does_what_it_can_and_refuses_the_rest():
+    kinds = [SELFIE, CROWD]
+    most_per_s = 2 / mean_work_s(gateway(), kinds)
+    done = simulate(gateway(), kinds, rate_per_s=3 * most_per_s, duration_s=10, seed=2)
+    endings = [exchange.ending for exchange in done.exchanges]
+    assert endings.count(Ending.REFUSED) > len(endings) / 2
+    assert set(endings) <= {Ending.OK, Ending.REFUSED, Ending.EXPIRED}
+    assert endings.count(Ending.EXPIRED) < 0.02 * len(endings)
+    assert done.busy > 0.95
+    # Crowds are refused no more than selfies are, and what is counted as work is in full batches: about.
+    assert endings.count(Ending.OK) / 10 == pytest.approx(most_per_s, rel=0.25)
+
+
+def test_a_worker_elsewhere_takes_no_core_here():
+    here, elsewhere = (
+        simulate(gateway(worker_is_here=is_here), [CROWD], rate_per_s=5, duration_s=60, seed=3).busy
+        for is_here in (True, False)
+    )
+    assert elsewhere == pytest.approx(5 * 0.051 / 2, rel=0.25)
+    assert here > 1.4 * elsewhere
+
+
+def test_the_same_seed_gives_the_same_answer():
+    first, second = (simulate(gateway(), [SELFIE, CROWD], rate_per_s=30, duration_s=10, seed=4) for _ in range(2))
+    assert first == second
+
+
+def test_a_plan_is_the_fewest_that_keep_the_promise():
+    kinds = [replace(kind, prepare_s=10 * kind.prepare_s, timeout_s=20.0) for kind in (SELFIE, CROWD)]
+    promise = Slo(latency_s=3.0, share=0.99)
+    plan = plan_replicas(gateway(), kinds, rate_per_s=20.0, slo=promise, seed=1, least_requests=300)
+    kept = {row.replicas: row.in_slo >= promise.share for row in plan.rows}
+    assert plan.replicas is not None
+    assert kept[plan.replicas]
+    assert not kept[plan.replicas - 1]
+    assert plan.replicas >= 20.0 * mean_work_s(gateway(), kinds) / 2, "no gateway is more than busy"
+
+
+def test_a_load_that_one_bears_needs_one():
+    plan = plan_replicas(gateway(), [SELFIE], rate_per_s=5.0, slo=PROMISE, seed=1, least_requests=300)
+    assert (plan.replicas, len(plan.rows)) == (1, 1)
+
+
+def test_a_promise_that_an_idle_gateway_breaks_is_kept_by_no_number():
+    impossible = Slo(latency_s=0.01, share=0.99)
+    plan = plan_replicas(gateway(), [SELFIE], rate_per_s=5.0, slo=impossible, seed=1, least_requests=50)
+    assert plan.replicas is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("latency_s", 0.0), ("share", 0.0), ("share", 1.0)])
+def test_a_promise_out_of_range_is_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be above 0.*got {value}"):
+        Slo(**{"latency_s": 1.0, "share": 0.9, name: value})
+
+
+COSTS = Costs(
+    cores=4,
+    face_ms=1.5,
+    batch_ms=0.5,
+    kinds=(
+        KindCost(name="a.jpg", faces=1, prepare_ms=20.0, overhead_ms=1.0),
+        KindCost(name="b.jpg", faces=2, prepare_ms=30.0, overhead_ms=1.0),
+        KindCost(name="crowd", faces=25, prepare_ms=50.0, overhead_ms=2.0),
+    ),
+)
+
+
+def test_costs_come_back_as_they_were_printed(tmp_path):
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"costs": plain(COSTS), "plan": {}}))
+    assert read_costs(file) == COSTS
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"costs": {"cores": 2}}', '{"costs": {"cores": "many"}}'])
+def test_what_holds_no_costs_is_said_to_hold_none(tmp_path, text):
+    file = tmp_path / "plan.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="--costs: expected what `bench plan --json` printed"):
+        read_costs(file)
+    with pytest.raises(ConfigError, match="No such file"):
+        read_costs(tmp_path / "absent.json")
+
+
+def test_what_was_measured_can_be_mixed_anew():
+    assert {kind.name: kind.share for kind in COSTS.mixed(0.2, 1.0)} == {"a.jpg": 0.4, "b.jpg": 0.4, "crowd": 0.2}
+    assert [kind.name for kind in COSTS.mixed(0.0, 1.0)] == ["a.jpg", "b.jpg"]
+    assert [kind.name for kind in COSTS.mixed(1.0, 1.0)] == ["crowd"]
+    photos = Costs(cores=1, face_ms=1, batch_ms=1, kinds=COSTS.kinds[:1])
+    with pytest.raises(ConfigError, match=r"expected a mix of what was measured \(a.jpg\), got 0.1"):
+        photos.mixed(0.1, 1.0)
+
+
+def test_a_gateway_is_as_its_settings_have_it():
+    here = COSTS.gateway(ServeConfig())
+    assert (here.cores, here.worker_is_here, here.line) == (4, True, Line(0.0015, 0.0005))
+    servers = WorkersConfig(kind="triton", endpoints=("a:1", "b:1"), concurrency=3)
+    elsewhere = COSTS.gateway(ServeConfig(workers=servers))
+    assert (elsewhere.worker_slots, elsewhere.worker_is_here) == (6, False)
+
+
+def test_a_plan_is_printed_with_its_costs_and_its_checks(capsys):
+    plan = plan_replicas(gateway(), [SELFIE], rate_per_s=5.0, slo=PROMISE, seed=1, least_requests=50)
+    row = simulated_row(gateway(), [SELFIE], rate_per_s=5.0, replicas=1, slo=PROMISE, seed=1, least_requests=50)
+    check = Check(offered_per_s=5.0, foreseen=row, goodput_per_s=4.75, p50_ms=23.5, p99_ms=float("nan"))
+    print_plan(COSTS, plan, [check])
+    printed = capsys.readouterr().out
+    for words in ("1.50 * n + 0.50 ms; 4 cores", "1 *", "1 gateway keeps 99.00% of all requests", "4.75 (", "23.5 ("):
+        assert words in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--rate"),
+        (["--rate", "5"], "expected at least one with a face, or --costs"),
+        (["--rate", "5", "--costs", "absent.json"], "--costs: absent.json: No such file"),
+        (["--rate", "5", "--slo-share", "1.5"], "--slo-share"),
+    ],
+)
+def test_a_wrong_call_says_so_before_anything_is_measured(arguments, message, capfd):
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "plan", *arguments])
+    out, err = capfd.readouterr()
+    assert (left.value.code, out) == (2, "")
+    assert message in " ".join(err.split())
