@@ -5,6 +5,7 @@ set -eu
 missing=""
 command -v make >/dev/null || missing="$missing make"
 "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+command -v chromium >/dev/null || missing="$missing chromium fonts-dejavu-core"
 command -v java >/dev/null || missing="$missing openjdk-17-jre-headless" # for TorchServe
 command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="$missing prometheus"
 command -v prometheus-alertmanager >/dev/null || missing="$missing prometheus-alertmanager"

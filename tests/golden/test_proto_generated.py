@@ -63,7 +63,7 @@ def test_a_field_without_its_comment_is_not_clean(generator, changed, capfd):
     [
         ("bool uncertain = 6;", "bool unsure = 6;", True),  # another name in JSON
         ("float detection_score = 3;", "float detection_score = 30;", True),  # another number on the wire
-        ("Quality quality = 7;", "Quality quality = 7;\n  // New.\n  string note = 8;", False),
+        ("Quality quality = 7;", "Quality quality = 7;\n  // New.\n  string note = 9;", False),
     ],
 )
 def test_a_breaking_change_is_seen(generator, changed, tmp_path, old, new, breaks):

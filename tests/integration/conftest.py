@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 
+from ferserve.faces.align import Square
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, Reason
@@ -42,6 +43,8 @@ from ferserve.serving.requests import (
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
+    OcclusionAnalysis,
+    OcclusionQuestion,
     Priority,
     RequestContext,
     StageTimings,
@@ -127,6 +130,20 @@ class FakeAnalyzer:
                 outcomes.append(error)
         return outcomes
 
+    async def occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
+    ) -> OcclusionAnalysis:
+        analysis = await self.analyze(data, options, context)
+        return OcclusionAnalysis(
+            width_px=analysis.width_px,
+            height_px=analysis.height_px,
+            face=analysis.faces[question.face],
+            square=Square(30 + 40j, 20 + 10j),
+            drops=np.linspace(-1, 1, question.grid**2, dtype=np.float32).reshape(question.grid, question.grid),
+            model=MODEL,
+            timings=TIMINGS,
+        )
+
     async def classify(
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
     ) -> FacesClassification:
@@ -140,6 +157,9 @@ class FakeAnalyzer:
     def models(self) -> list[ModelInfo]:
         return [MODEL]
 
+    def check_model(self, name: str) -> None:
+        self.model(name)
+
     def model(self, name: str) -> ModelInfo:
         if name not in ("", MODEL.name):
             raise ModelNotFoundError(f"model: expected one of {MODEL.name}, got {name}")
@@ -148,13 +168,28 @@ class FakeAnalyzer:
 
 @dataclass
 class FakeObserver:
-    """Keeps what was reported of each request: method or route, and reason."""
+    """Keeps what was reported of each request (method or route, and reason), and of the frames of streams."""
 
     done: asyncio.Queue[tuple[str, Reason | None]] = field(default_factory=asyncio.Queue)
+    frames: list[Reason | None] = field(default_factory=list)
+    open_streams: int = 0
+    dropped: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
 
     def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
         assert duration_s >= 0
         self.done.put_nowait((method, reason))
+
+    def stream_opened(self) -> None:
+        self.open_streams += 1
+
+    def stream_closed(self) -> None:
+        self.open_streams -= 1
+
+    def frame_done(self, reason: Reason | None) -> None:
+        self.frames.append(reason)
+
+    def frames_dropped(self, frames: int) -> None:
+        self.dropped.put_nowait(frames)
 
     def encoded(self, duration_s: float) -> None:
         assert duration_s >= 0
@@ -208,6 +243,7 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
             health,
             config,
             max_image_bytes=max_image_bytes,
+            live_frames=1,
             bodies=BodyBudget(max_held_bytes),
             observer=observer,
             version="1.2.3",

@@ -17,6 +17,7 @@ from ferserve.serving.errors import (
     OverloadedError,
 )
 from ferserve.serving.requests import AnalyzeOptions, Priority
+from ferserve.serving.streams import StreamMode, StreamOptions
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
 BULK = AnalyzeOptions(priority=Priority.BULK, max_faces=2)
@@ -235,6 +236,13 @@ async def test_a_frame_timeout_reaches_the_server(client, grpc_gateway):
     [_] = [reply async for reply in client.stream(frames_of(b"one"), frame_timeout_s=5.0)]
     remaining_s = grpc_gateway.analyzer.asked[0][2].deadline_s - asyncio.get_running_loop().time()
     assert 0 < remaining_s <= 5.0
+
+
+async def test_a_stream_may_be_live_and_follow_faces(client):
+    options = StreamOptions(mode=StreamMode.LIVE, tracks=True)
+    replies = [reply async for reply in client.stream(frames_of(b"one"), stream=options)]
+    assert [reply.outcome.faces[0].track_id for reply in replies] == [1]
+    assert [reply.dropped_frames for reply in replies] == [0]
 
 
 async def test_a_stream_that_fails_as_a_whole_raises(client, grpc_gateway):

@@ -9,13 +9,22 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from ferserve.faces.errors import FerserveError, InvalidImageError, Reason
+from ferserve.serving.access import OPEN
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import analysis_to_pb, model_to_pb
 from ferserve.serving.errors import OverloadedError
-from ferserve.serving.grpc_api import MESSAGE_HEADROOM_BYTES, SERVICE_NAME, GrpcConfig, _FrameStream, build_grpc_server
+from ferserve.serving.grpc_api import (
+    MESSAGE_HEADROOM_BYTES,
+    SERVICE_NAME,
+    ExpressionServicer,
+    GrpcConfig,
+    build_grpc_server,
+)
+from ferserve.serving.grpc_calls import GrpcCalls
 from ferserve.serving.health import Health
-from ferserve.serving.requests import AnalyzeOptions, Priority, RequestContext
+from ferserve.serving.requests import AnalyzeOptions, Priority
 from ferserve.serving.status import STATUS
+from ferserve.serving.streams import StreamMode
 from ferserve.v1 import expression_pb2 as pb
 from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1.expression_service_pb2_grpc import ExpressionServiceStub
@@ -252,6 +261,39 @@ async def test_a_stream_reads_no_more_frames_than_it_may_have_unanswered(start_g
         assert sorted([reply.id async for reply in call]) == [0, 1, 2, 3, 4]
 
 
+async def test_a_live_stream_answers_in_order_with_the_newest_and_says_what_it_dropped(stub, grpc_gateway):
+    live = service_pb.StreamOptions(mode=service_pb.STREAM_MODE_LIVE, tracks=True)
+    call = stub.StreamAnalyze()
+    await call.write(frame(1, b"hold", stream=live))
+    await all_started(grpc_gateway.analyzer, 1)
+    for frame_id in range(2, 6):
+        await call.write(frame(frame_id, b"picture"))
+    assert [await grpc_gateway.observer.dropped.get() for _ in range(3)] == [1] * 3
+    grpc_gateway.analyzer.release.set()
+    await call.done_writing()
+    replies = [reply async for reply in call]
+    assert [(reply.id, reply.dropped_frames) for reply in replies] == [(1, 0), (5, 3)]
+    assert [reply.analysis.faces[0].track_id for reply in replies] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": 9}, "mode: expected one of STREAM_MODE_UNSPECIFIED, STREAM_MODE_RECORDED, STREAM_MODE_LIVE, got 9"),
+        ({"smoothing": 1}, "smoothing: expected 0 to 0.95, got 1"),
+    ],
+)
+async def test_stream_options_out_of_range_end_the_stream(stub, options, message):
+    call = stub.StreamAnalyze(iter([frame(1, b"one", stream=service_pb.StreamOptions(**options))]))
+    failure = await failure_of(call.read())
+    assert (failure.code(), failure.details()) == (grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+async def test_faces_have_no_track_unless_asked(stub):
+    [reply] = [reply async for reply in stub.StreamAnalyze(iter([frame(1, b"one")]))]
+    assert not reply.analysis.faces[0].HasField("track_id")
+
+
 async def test_frames_share_the_streams_id_and_keep_the_earlier_deadline(stub, grpc_gateway):
     frames = [frame(1, b"one"), frame(2, b"two", timeout_ms=1000), frame(3, b"three", timeout_ms=3_600_000)]
     call = stub.StreamAnalyze(iter(frames), timeout=60, metadata=(("x-request-id", "s-1"),))
@@ -299,6 +341,14 @@ async def test_a_reply_that_nobody_takes_any_more_is_no_error(grpc_gateway):
     class LeftContext:
         """The context of a caller who left a moment ago: gRPC has not cancelled the call yet."""
 
+        def invocation_metadata(self):
+            return ()
+
+        def time_remaining(self):
+            return None
+
+        def set_trailing_metadata(self, metadata): ...
+
         async def write(self, message):
             raise grpc.aio.InternalError(f"nobody there for {message.id}")
 
@@ -306,17 +356,15 @@ async def test_a_reply_that_nobody_takes_any_more_is_no_error(grpc_gateway):
         for frame_id in range(3):
             yield frame(frame_id, b"picture")
 
-    call = RequestContext(request_id="s-1")
-    stream = _FrameStream(
+    servicer = ExpressionServicer(
         grpc_gateway.analyzer,
         grpc_gateway.health,
-        LeftContext(),
-        call,
-        asyncio.Semaphore(1),
-        BodyBudget(2**20),
-        grpc_gateway.observer,
+        GrpcCalls(grpc_gateway.health, BodyBudget(2**20), grpc_gateway.observer, OPEN),
+        places=dict.fromkeys(StreamMode, 1),
+        bodies=BodyBudget(2**20),
+        observer=grpc_gateway.observer,
     )
-    await stream.run(incoming())
+    await servicer.StreamAnalyze(incoming(), LeftContext())
     assert len(grpc_gateway.analyzer.asked) == 3
 
 
@@ -393,6 +441,7 @@ async def test_a_message_limit_below_the_largest_picture_is_refused(grpc_gateway
             Health(),
             config,
             max_image_bytes=1024 * 1024,
+            live_frames=1,
             bodies=BodyBudget(1),
             observer=grpc_gateway.observer,
             version="1.2.3",
@@ -407,6 +456,7 @@ async def test_a_taken_port_is_an_error(grpc_gateway):
             Health(),
             config,
             max_image_bytes=1024,
+            live_frames=1,
             bodies=BodyBudget(1),
             observer=grpc_gateway.observer,
             version="1.2.3",

@@ -16,6 +16,7 @@ from ferserve.serving.http_server import HttpServer, bind
 from ferserve.serving.requests import AnalyzeOptions, Priority
 from ferserve.serving.rest_api import HttpConfig, create_rest_app
 from ferserve.serving.status import STATUS
+from ferserve.serving.streams import StreamConfig
 
 MAX_IMAGE_BYTES = 1000
 JPEG = {"Content-Type": "image/jpeg"}
@@ -36,6 +37,7 @@ def make_app(fake_analyzer, health, fake_observer):
             health,
             HttpConfig(port=0, **settings),
             max_image_bytes=MAX_IMAGE_BYTES,
+            streams=StreamConfig(),
             bodies=BodyBudget(max_held_bytes),
             observer=fake_observer,
             version="1.2.3",
@@ -245,7 +247,7 @@ async def test_an_unforeseen_error_is_logged_with_its_id_and_not_told(client, fa
     ("method", "path", "status", "reason"),
     [
         ("GET", "/v1/nothing", 404, "NOT_FOUND"),
-        ("GET", "/", 404, "NOT_FOUND"),
+        ("GET", "/nothing", 404, "NOT_FOUND"),
         ("GET", "/v1/images:analyze", 405, "METHOD_NOT_ALLOWED"),
         ("DELETE", "/v1/models", 405, "METHOD_NOT_ALLOWED"),
     ],
@@ -379,6 +381,33 @@ def references(node):
             yield from references(value)
 
 
+async def test_an_occlusion_map_comes_with_its_square(client, fake_analyzer):
+    response = await client.post("/v1/faces:occlusion?face=0&grid=3&model=mobilenet", content=b"picture", headers=JPEG)
+    assert response.status_code == 200, response.text
+    reply = response.json()
+    assert reply["drops"] == [[-1, -0.75, -0.5], [-0.25, 0, 0.25], [0.5, 0.75, 1]]
+    assert reply["corners"] == [{"x": 25, "y": 25}, {"x": 45, "y": 35}, {"x": 35, "y": 55}, {"x": 15, "y": 45}]
+    assert reply["face"]["expression"] == "EXPRESSION_HAPPY"
+    assert (reply["width_px"], reply["height_px"], reply["model"]["name"]) == (640, 480, "mobilenet")
+    [(data, options, _)] = fake_analyzer.asked
+    assert (data, options) == (b"picture", AnalyzeOptions(model="mobilenet"))
+
+
+@pytest.mark.parametrize("query", ["grid=1", "grid=13", "face=-1", "faces=1"])
+async def test_an_occlusion_map_out_of_range_is_refused(client, query):
+    response = await client.post(f"/v1/faces:occlusion?{query}", content=b"picture", headers=JPEG)
+    assert (response.status_code, response.json()["error"]["reason"]) == (400, "INVALID_REQUEST")
+    assert response.json()["error"]["message"].startswith(query.partition("=")[0])
+
+
+async def test_an_occlusion_map_takes_no_json(client):
+    response = await client.post("/v1/faces:occlusion", json={"image": ""})
+    assert response.status_code == 415
+    assert response.json()["error"]["message"] == (
+        "content type: expected image/*, application/octet-stream or multipart/form-data, got application/json"
+    )
+
+
 async def test_probes_and_refusals_follow_the_gateways_health(fake_analyzer, fake_observer):
     health = Health()
     app = create_rest_app(
@@ -386,6 +415,7 @@ async def test_probes_and_refusals_follow_the_gateways_health(fake_analyzer, fak
         health,
         HttpConfig(),
         max_image_bytes=MAX_IMAGE_BYTES,
+        streams=StreamConfig(),
         bodies=BodyBudget(2**30),
         observer=fake_observer,
         version="1",

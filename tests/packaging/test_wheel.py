@@ -48,6 +48,7 @@ def test_wheel_holds_exactly_ferserve(wheel):
         assert f"ferserve/{portion}/__init__.py" in names
     assert "ferserve/faces/py.typed" in names
     assert "ferserve/faces/assets/index.json" in names
+    assert {"ferserve/serving/web/index.html", "ferserve/serving/web/main.js"} <= set(names)
     assert "ferserve/handlers/entry/ferserve_entry.py" in names
     assert wheel.stat().st_size < 36 * 2**20
 

@@ -39,6 +39,7 @@ faces = st.builds(
         roll_deg=st.none() | float32s,
         issues=st.lists(st.sampled_from(QualityIssue)).map(tuple),
     ),
+    track_id=st.none() | uint32s,
 )
 analyses = st.builds(
     ImageAnalysis,
@@ -64,6 +65,7 @@ def test_an_analysis_survives_the_wire(analysis):
         assert face.detection.box == sent.detection.box
         assert face.quality == sent.quality
         assert face.expression is sent.expression
+        assert face.track_id == sent.track_id
 
 
 @given(

@@ -32,6 +32,7 @@ from ferserve.serving.requests import (
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
+    OcclusionQuestion,
     Priority,
     RequestContext,
 )
@@ -571,6 +572,36 @@ async def test_tensors_are_admitted_like_everything_else(make: Callable[..., Hou
 
 async def test_no_crops_are_no_items(house: House):
     assert (await house.classify()).items == ()
+
+
+async def test_an_occlusion_map_is_of_the_face_asked_for_and_counts_as_its_faces(house: House):
+    house.detector.faces = [face(0.1, score=0.9), face(0.7, score=0.8)]
+    question = OcclusionQuestion(face=1, grid=3)
+    answer = await house.analyzer.occlusion(picture(), AnalyzeOptions(), question, CALL)
+    whole = await house.analyze(picture())
+    assert answer.face.detection.box == whole.faces[1].detection.box
+    assert answer.face.scores == pytest.approx(whole.faces[1].scores)
+    assert answer.drops.shape == (3, 3)
+    assert answer.square.centre.real == pytest.approx(0.75 * 320)
+    assert house.admission.faces_in_flight == 0
+
+
+async def test_an_occlusion_map_of_a_face_that_is_not_there_says_how_many_there_are(house: House):
+    house.detector.faces = [face(0.1)]
+    with pytest.raises(InvalidRequestError, match=r"^face: expected the place of one of 1 faces, .* got 1$"):
+        await house.analyzer.occlusion(picture(), AnalyzeOptions(), OcclusionQuestion(face=1), CALL)
+    assert house.admission.faces_in_flight == 0
+
+
+async def test_an_occlusion_map_is_refused_where_its_faces_have_no_room(make: Callable[..., House]):
+    house = make(max_inflight_faces=20)
+    house.detector.go_on.clear()
+    first = asyncio.create_task(house.analyze(picture()))
+    await house.detecting()
+    with pytest.raises(OverloadedError, match="faces"):
+        await house.analyzer.occlusion(picture(), AnalyzeOptions(), OcclusionQuestion(grid=5), CALL)
+    house.detector.go_on.set()
+    await first
 
 
 async def test_draining_answers_what_was_accepted_and_accepts_nothing_more(house: House):

@@ -41,6 +41,7 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_BODIES__MAX_HELD_BYTES": "100000000",
         "FERSERVE_GRPC__PORT": "7",
         "FERSERVE_HTTP__PORT": "8",
+        "FERSERVE_STREAM__ALLOWED_ORIGINS": "https://a.example,https://b.example",
         "FERSERVE_ADMIN__PORT": "9",
         "FERSERVE_LOG__FORMAT": "json",
         "FERSERVE_SHUTDOWN__DRAIN_TIMEOUT_S": "1.5",

@@ -15,6 +15,7 @@ from ferserve.serving.requests import (
     Priority,
     StageTimings,
 )
+from ferserve.serving.streams import FrameReply
 from ferserve.v1 import expression_pb2 as pb
 from ferserve.v1 import expression_service_pb2 as service_pb
 
@@ -168,9 +169,9 @@ def test_outcomes_come_back():
 
 
 def test_a_stream_reply_carries_its_frames_id_either_way():
-    assert convert.stream_reply_to_pb(2**64 - 1, analysis()).id == 2**64 - 1
-    failed = convert.stream_reply_to_pb(3, RuntimeError("secret"))
-    assert (failed.id, failed.error.message) == (3, "internal error")
+    assert convert.stream_reply_to_pb(FrameReply(id=2**64 - 1, outcome=analysis())).id == 2**64 - 1
+    failed = convert.stream_reply_to_pb(FrameReply(id=3, outcome=RuntimeError("secret"), dropped=2))
+    assert (failed.id, failed.error.message, failed.dropped_frames) == (3, "internal error", 2)
 
 
 def test_an_outcome_that_this_version_does_not_know_is_an_error():

@@ -55,6 +55,19 @@ def test_requests_are_counted_and_timed_by_method_and_code(metrics: Metrics):
     assert value(metrics.registry, "ferserve_request_duration_seconds_bucket", le="0.01", **labels) == 0
 
 
+def test_streams_and_their_frames_are_counted(metrics: Metrics):
+    metrics.stream_opened()
+    metrics.stream_opened()
+    metrics.stream_closed()
+    metrics.frame_done(None)
+    metrics.frame_done(Reason.INVALID_IMAGE)
+    metrics.frames_dropped(3)
+    assert value(metrics.registry, "ferserve_open_streams") == 1
+    assert value(metrics.registry, "ferserve_stream_frames_total", code="OK") == 1
+    assert value(metrics.registry, "ferserve_stream_frames_total", code="INVALID_IMAGE") == 1
+    assert value(metrics.registry, "ferserve_dropped_stream_frames_total") == 3
+
+
 def test_a_batch_shows_its_size_its_waits_and_its_run(metrics: Metrics):
     batches = metrics.batches("mobilenet")
     batches.queued(3)

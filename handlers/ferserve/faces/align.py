@@ -57,6 +57,16 @@ class Square:
     centre: complex
     edge: complex
 
+    def scaled(self, factor: float) -> "Square":
+        """The same square in a frame whose coordinates are `factor` times as large."""
+        return Square(self.centre * factor, self.edge * factor)
+
+    @property
+    def corners(self) -> tuple[complex, complex, complex, complex]:
+        """Top left, top right, bottom right and bottom left as the crop shows them."""
+        top_left = self.centre - self.edge / 2 * (1 + 1j)
+        return top_left, top_left + self.edge, top_left + self.edge * (1 + 1j), top_left + self.edge * 1j
+
 
 def box_square(image: Image, box: Box, *, scale: float) -> Square:
     """The upright square around a box's centre.

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from ferserve.faces.align import Square
 from ferserve.faces.decode import DecodedImage, MinSide
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import DegenerateFaceError
-from ferserve.faces.preprocess import PreprocessSpec, face_crop
+from ferserve.faces.preprocess import PreprocessSpec, face_square, square_crop
 from ferserve.faces.quality import assess
 from ferserve.faces.types import Crop, Detection, Quality
 
@@ -17,9 +18,10 @@ CROPS_NEED: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedFace:
-    """One face, ready for a model; the detection is in pixels of the original picture."""
+    """One face, ready for a model; the detection and the crop's square are in pixels of the original picture."""
 
     detection: Detection
+    square: Square
     crop: Crop
     quality: Quality
 
@@ -59,8 +61,12 @@ def cut_faces(decoded: DecodedImage, found: Iterable[Detection], spec: Preproces
 
 def _cut(decoded: DecodedImage, detection: Detection, spec: PreprocessSpec) -> PreparedFace | None:
     try:
-        crop = face_crop(decoded.pixels, detection, spec)
+        square = face_square(decoded.pixels, detection, spec)
+        crop = square_crop(decoded.pixels, square, spec)
     except DegenerateFaceError:
         return None
     quality = assess(decoded.pixels, detection, crop, scale=decoded.scale)
-    return PreparedFace(detection=detection.scaled(1 / decoded.scale), crop=crop, quality=quality)
+    original = 1 / decoded.scale
+    return PreparedFace(
+        detection=detection.scaled(original), square=square.scaled(original), crop=crop, quality=quality
+    )

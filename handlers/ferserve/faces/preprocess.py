@@ -13,7 +13,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from ferserve.faces.align import between, box_square, cut_square, landmark_square, resize
+from ferserve.faces.align import Square, between, box_square, cut_square, landmark_square, resize
 from ferserve.faces.errors import ArchiveError, InvalidRequestError
 from ferserve.faces.types import Crop, Detection, Image
 
@@ -89,12 +89,21 @@ def face_crop(image: Image, detection: Detection, spec: PreprocessSpec) -> Crop:
     Raises:
         DegenerateFaceError: the box is empty or outside the picture, or the eyes coincide.
     """
+    return square_crop(image, face_square(image, detection, spec), spec)
+
+
+def face_square(image: Image, detection: Detection, spec: PreprocessSpec) -> Square:
+    """Where in a picture the crop of a detected face lies; see `face_crop`."""
     square = box_square(image, detection.box, scale=spec.box_scale)
-    if detection.landmarks is not None:
-        by_eyes = landmark_square(detection.landmarks, eye_y=spec.eye_y, eye_distance=spec.eye_distance)
-        square = between(square, by_eyes)
-    aligned = cut_square(image, square, size_px=spec.size_px)
-    return _to_channels(aligned, spec)
+    if detection.landmarks is None:
+        return square
+    by_eyes = landmark_square(detection.landmarks, eye_y=spec.eye_y, eye_distance=spec.eye_distance)
+    return between(square, by_eyes)
+
+
+def square_crop(image: Image, square: Square, spec: PreprocessSpec) -> Crop:
+    """Cut a square out of a picture as a model takes it; see `face_crop`."""
+    return _to_channels(cut_square(image, square, size_px=spec.size_px), spec)
 
 
 def whole_crop(image: Image, spec: PreprocessSpec) -> Crop:

@@ -110,12 +110,14 @@ class ScoredFace:
         scores: shape (7,), calibrated.
         uncertain: the top score lies below the archive's calibrated threshold.
         quality: what makes the face easy or hard to read.
+        track_id: the same for one face in all frames of a stream that asked for tracks, 1 or more; None elsewhere.
     """
 
     detection: Detection
     scores: Scores
     uncertain: bool
     quality: Quality
+    track_id: int | None = None
 
     @property
     def expression(self) -> Expression:

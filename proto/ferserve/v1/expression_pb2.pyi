@@ -346,12 +346,17 @@ class Face(_message.Message):
     EXPRESSION_FIELD_NUMBER: _builtins.int
     UNCERTAIN_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    TRACK_ID_FIELD_NUMBER: _builtins.int
     detection_score: _builtins.float
     """The detector's confidence, 0 to 1, on the detector's own scale: comparable within one detector only."""
     expression: Global___Expression.ValueType
     """The expression with the highest score; the first of them in the order of the enum on a tie."""
     uncertain: _builtins.bool
     """True when the highest score lies below the model's calibrated threshold, ModelInfo.uncertain_below."""
+    track_id: _builtins.int
+    """The same for one face in all frames of a stream, 1 or more, and never given to a second face of it. Absent unless
+    the stream asked for tracks.
+    """
     @_builtins.property
     def box(self) -> Global___BoundingBox:
         """Where the face is, in pixels of the original image."""
@@ -378,12 +383,15 @@ class Face(_message.Message):
         expression: Global___Expression.ValueType = ...,
         uncertain: _builtins.bool = ...,
         quality: Global___Quality | None = ...,
+        track_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "landmarks", b"landmarks", "quality", b"quality", "scores", b"scores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_track_id", b"_track_id", "box", b"box", "landmarks", b"landmarks", "quality", b"quality", "scores", b"scores", "track_id", b"track_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "detection_score", b"detection_score", "expression", b"expression", "landmarks", b"landmarks", "quality", b"quality", "scores", b"scores", "uncertain", b"uncertain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_track_id", b"_track_id", "box", b"box", "detection_score", b"detection_score", "expression", b"expression", "landmarks", b"landmarks", "quality", b"quality", "scores", b"scores", "track_id", b"track_id", "uncertain", b"uncertain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__track_id: _TypeAlias = _typing.Literal["track_id"]  # noqa: Y015
+    _WhichOneofArgType__track_id: _TypeAlias = _typing.Literal["_track_id", b"_track_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__track_id) -> _WhichOneofReturnType__track_id | None: ...
 
 Global___Face: _TypeAlias = Face  # noqa: Y015
 

@@ -26,13 +26,15 @@ from ferserve.v1 import expression_pb2 as ferserve_dot_v1_dot_expression__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ferserve/v1/expression_service.proto\x12\x0b\x66\x65rserve.v1\x1a\x1c\x66\x65rserve/v1/expression.proto\x1a\x17google/rpc/status.proto\"\xad\x01\n\x0e\x41nalyzeOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x08priority\x18\x02 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12\x1b\n\x0e\x64\x65tection_size\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\x16\n\tmax_faces\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x11\n\x0f_detection_sizeB\x0c\n\n_max_faces\"M\n\x0e\x41nalyzeRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\"?\n\x0f\x41nalyzeResponse\x12,\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysis\"S\n\x13\x42\x61tchAnalyzeRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\"r\n\x10\x42\x61tchAnalyzeItem\x12.\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"D\n\x14\x42\x61tchAnalyzeResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.ferserve.v1.BatchAnalyzeItem\"\x87\x01\n\x14StreamAnalyzeRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05image\x18\x02 \x01(\x0c\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\x12\x17\n\ntimeout_ms\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_timeout_ms\"\x83\x01\n\x15StreamAnalyzeResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12.\n\x08\x61nalysis\x18\x02 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"S\n\x14\x43lassifyFacesRequest\x12\r\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0c\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\"~\n\x11\x43lassifyFacesItem\x12\x39\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1f.ferserve.v1.FaceClassificationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x98\x01\n\x15\x43lassifyFacesResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.ferserve.v1.ClassifyFacesItem\x12$\n\x05model\x18\x02 \x01(\x0b\x32\x15.ferserve.v1.ModelRef\x12*\n\x07timings\x18\x03 \x01(\x0b\x32\x19.ferserve.v1.StageTimings\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.ferserve.v1.ModelInfo\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelInfo2\xfa\x03\n\x11\x45xpressionService\x12\x44\n\x07\x41nalyze\x12\x1b.ferserve.v1.AnalyzeRequest\x1a\x1c.ferserve.v1.AnalyzeResponse\x12S\n\x0c\x42\x61tchAnalyze\x12 .ferserve.v1.BatchAnalyzeRequest\x1a!.ferserve.v1.BatchAnalyzeResponse\x12Z\n\rStreamAnalyze\x12!.ferserve.v1.StreamAnalyzeRequest\x1a\".ferserve.v1.StreamAnalyzeResponse(\x01\x30\x01\x12V\n\rClassifyFaces\x12!.ferserve.v1.ClassifyFacesRequest\x1a\".ferserve.v1.ClassifyFacesResponse\x12M\n\nListModels\x12\x1e.ferserve.v1.ListModelsRequest\x1a\x1f.ferserve.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.ferserve.v1.GetModelRequest\x1a\x1d.ferserve.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ferserve/v1/expression_service.proto\x12\x0b\x66\x65rserve.v1\x1a\x1c\x66\x65rserve/v1/expression.proto\x1a\x17google/rpc/status.proto\"\xad\x01\n\x0e\x41nalyzeOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x08priority\x18\x02 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12\x1b\n\x0e\x64\x65tection_size\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\x16\n\tmax_faces\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x11\n\x0f_detection_sizeB\x0c\n\n_max_faces\"M\n\x0e\x41nalyzeRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\"?\n\x0f\x41nalyzeResponse\x12,\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysis\"S\n\x13\x42\x61tchAnalyzeRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\"r\n\x10\x42\x61tchAnalyzeItem\x12.\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"D\n\x14\x42\x61tchAnalyzeResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.ferserve.v1.BatchAnalyzeItem\"Y\n\rStreamOptions\x12%\n\x04mode\x18\x01 \x01(\x0e\x32\x17.ferserve.v1.StreamMode\x12\x0e\n\x06tracks\x18\x02 \x01(\x08\x12\x11\n\tsmoothing\x18\x03 \x01(\x02\"\xb3\x01\n\x14StreamAnalyzeRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05image\x18\x02 \x01(\x0c\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\x12\x17\n\ntimeout_ms\x18\x04 \x01(\rH\x00\x88\x01\x01\x12*\n\x06stream\x18\x05 \x01(\x0b\x32\x1a.ferserve.v1.StreamOptionsB\r\n\x0b_timeout_ms\"\x9b\x01\n\x15StreamAnalyzeResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12.\n\x08\x61nalysis\x18\x02 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x16\n\x0e\x64ropped_frames\x18\x04 \x01(\rB\t\n\x07outcome\"S\n\x14\x43lassifyFacesRequest\x12\r\n\x05\x66\x61\x63\x65s\x18\x01 \x03(\x0c\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.AnalyzeOptions\"~\n\x11\x43lassifyFacesItem\x12\x39\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1f.ferserve.v1.FaceClassificationH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x98\x01\n\x15\x43lassifyFacesResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.ferserve.v1.ClassifyFacesItem\x12$\n\x05model\x18\x02 \x01(\x0b\x32\x15.ferserve.v1.ModelRef\x12*\n\x07timings\x18\x03 \x01(\x0b\x32\x19.ferserve.v1.StageTimings\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.ferserve.v1.ModelInfo\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelInfo*Y\n\nStreamMode\x12\x1b\n\x17STREAM_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14STREAM_MODE_RECORDED\x10\x01\x12\x14\n\x10STREAM_MODE_LIVE\x10\x02\x32\xfa\x03\n\x11\x45xpressionService\x12\x44\n\x07\x41nalyze\x12\x1b.ferserve.v1.AnalyzeRequest\x1a\x1c.ferserve.v1.AnalyzeResponse\x12S\n\x0c\x42\x61tchAnalyze\x12 .ferserve.v1.BatchAnalyzeRequest\x1a!.ferserve.v1.BatchAnalyzeResponse\x12Z\n\rStreamAnalyze\x12!.ferserve.v1.StreamAnalyzeRequest\x1a\".ferserve.v1.StreamAnalyzeResponse(\x01\x30\x01\x12V\n\rClassifyFaces\x12!.ferserve.v1.ClassifyFacesRequest\x1a\".ferserve.v1.ClassifyFacesResponse\x12M\n\nListModels\x12\x1e.ferserve.v1.ListModelsRequest\x1a\x1f.ferserve.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.ferserve.v1.GetModelRequest\x1a\x1d.ferserve.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ferserve.v1.expression_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STREAMMODE']._serialized_start=1673
+  _globals['_STREAMMODE']._serialized_end=1762
   _globals['_ANALYZEOPTIONS']._serialized_start=109
   _globals['_ANALYZEOPTIONS']._serialized_end=282
   _globals['_ANALYZEREQUEST']._serialized_start=284
@@ -45,24 +47,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHANALYZEITEM']._serialized_end=627
   _globals['_BATCHANALYZERESPONSE']._serialized_start=629
   _globals['_BATCHANALYZERESPONSE']._serialized_end=697
-  _globals['_STREAMANALYZEREQUEST']._serialized_start=700
-  _globals['_STREAMANALYZEREQUEST']._serialized_end=835
-  _globals['_STREAMANALYZERESPONSE']._serialized_start=838
-  _globals['_STREAMANALYZERESPONSE']._serialized_end=969
-  _globals['_CLASSIFYFACESREQUEST']._serialized_start=971
-  _globals['_CLASSIFYFACESREQUEST']._serialized_end=1054
-  _globals['_CLASSIFYFACESITEM']._serialized_start=1056
-  _globals['_CLASSIFYFACESITEM']._serialized_end=1182
-  _globals['_CLASSIFYFACESRESPONSE']._serialized_start=1185
-  _globals['_CLASSIFYFACESRESPONSE']._serialized_end=1337
-  _globals['_LISTMODELSREQUEST']._serialized_start=1339
-  _globals['_LISTMODELSREQUEST']._serialized_end=1358
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1360
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1420
-  _globals['_GETMODELREQUEST']._serialized_start=1422
-  _globals['_GETMODELREQUEST']._serialized_end=1453
-  _globals['_GETMODELRESPONSE']._serialized_start=1455
-  _globals['_GETMODELRESPONSE']._serialized_end=1512
-  _globals['_EXPRESSIONSERVICE']._serialized_start=1515
-  _globals['_EXPRESSIONSERVICE']._serialized_end=2021
+  _globals['_STREAMOPTIONS']._serialized_start=699
+  _globals['_STREAMOPTIONS']._serialized_end=788
+  _globals['_STREAMANALYZEREQUEST']._serialized_start=791
+  _globals['_STREAMANALYZEREQUEST']._serialized_end=970
+  _globals['_STREAMANALYZERESPONSE']._serialized_start=973
+  _globals['_STREAMANALYZERESPONSE']._serialized_end=1128
+  _globals['_CLASSIFYFACESREQUEST']._serialized_start=1130
+  _globals['_CLASSIFYFACESREQUEST']._serialized_end=1213
+  _globals['_CLASSIFYFACESITEM']._serialized_start=1215
+  _globals['_CLASSIFYFACESITEM']._serialized_end=1341
+  _globals['_CLASSIFYFACESRESPONSE']._serialized_start=1344
+  _globals['_CLASSIFYFACESRESPONSE']._serialized_end=1496
+  _globals['_LISTMODELSREQUEST']._serialized_start=1498
+  _globals['_LISTMODELSREQUEST']._serialized_end=1517
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1519
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1579
+  _globals['_GETMODELREQUEST']._serialized_start=1581
+  _globals['_GETMODELREQUEST']._serialized_end=1612
+  _globals['_GETMODELRESPONSE']._serialized_start=1614
+  _globals['_GETMODELRESPONSE']._serialized_end=1671
+  _globals['_EXPRESSIONSERVICE']._serialized_start=1765
+  _globals['_EXPRESSIONSERVICE']._serialized_end=2271
 # @@protoc_insertion_point(module_scope)

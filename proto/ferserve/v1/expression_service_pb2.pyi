@@ -16,6 +16,7 @@ from ferserve.v1 import expression_pb2 as _expression_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
@@ -27,6 +28,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _StreamMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StreamModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StreamMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STREAM_MODE_UNSPECIFIED: _StreamMode.ValueType  # 0
+    """The same as STREAM_MODE_RECORDED."""
+    STREAM_MODE_RECORDED: _StreamMode.ValueType  # 1
+    """Every frame; the sender is slowed down."""
+    STREAM_MODE_LIVE: _StreamMode.ValueType  # 2
+    """The newest frame; older ones that still wait are dropped and counted."""
+
+class StreamMode(_StreamMode, metaclass=_StreamModeEnumTypeWrapper):
+    """Which frames of a stream are analysed when they come faster than they can be."""
+
+STREAM_MODE_UNSPECIFIED: StreamMode.ValueType  # 0
+"""The same as STREAM_MODE_RECORDED."""
+STREAM_MODE_RECORDED: StreamMode.ValueType  # 1
+"""Every frame; the sender is slowed down."""
+STREAM_MODE_LIVE: StreamMode.ValueType  # 2
+"""The newest frame; older ones that still wait are dropped and counted."""
+Global___StreamMode: _TypeAlias = StreamMode  # noqa: Y015
 
 @_typing.final
 class AnalyzeOptions(_message.Message):
@@ -216,6 +241,38 @@ class BatchAnalyzeResponse(_message.Message):
 Global___BatchAnalyzeResponse: _TypeAlias = BatchAnalyzeResponse  # noqa: Y015
 
 @_typing.final
+class StreamOptions(_message.Message):
+    """How a stream is run as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    TRACKS_FIELD_NUMBER: _builtins.int
+    SMOOTHING_FIELD_NUMBER: _builtins.int
+    mode: Global___StreamMode.ValueType
+    """Which frames are analysed."""
+    tracks: _builtins.bool
+    """Follow faces from frame to frame: each gets a Face.track_id."""
+    smoothing: _builtins.float
+    """How much of a face's earlier scores and box stays in the next ones, 0 (nothing) to 0.95; `uncertain` and the top
+    expression are then those of the smoothed scores. Above 0 it turns tracks on.
+    """
+    def __init__(
+        self,
+        *,
+        mode: Global___StreamMode.ValueType = ...,
+        tracks: _builtins.bool = ...,
+        smoothing: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "smoothing", b"smoothing", "tracks", b"tracks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOptions: _TypeAlias = StreamOptions  # noqa: Y015
+
+@_typing.final
 class StreamAnalyzeRequest(_message.Message):
     """One frame of a stream."""
 
@@ -225,6 +282,7 @@ class StreamAnalyzeRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the client, any value, and repeated in the frame's reply. The server attaches no meaning to it: whoever
     sends one id twice gets two replies with that id.
@@ -239,6 +297,10 @@ class StreamAnalyzeRequest(_message.Message):
     def options(self) -> Global___AnalyzeOptions:
         """What to do with this frame; absent for the defaults, whatever earlier frames asked for."""
 
+    @_builtins.property
+    def stream(self) -> Global___StreamOptions:
+        """How the stream is run; read from its first frame and from no other. Absent for the defaults."""
+
     def __init__(
         self,
         *,
@@ -246,10 +308,11 @@ class StreamAnalyzeRequest(_message.Message):
         image: _builtins.bytes = ...,
         options: Global___AnalyzeOptions | None = ...,
         timeout_ms: _builtins.int | None = ...,
+        stream: Global___StreamOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms", "options", b"options", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms", "options", b"options", "stream", b"stream", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms", "id", b"id", "image", b"image", "options", b"options", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms", "id", b"id", "image", b"image", "options", b"options", "stream", b"stream", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__timeout_ms: _TypeAlias = _typing.Literal["timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__timeout_ms: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms"]  # noqa: Y015
@@ -266,8 +329,11 @@ class StreamAnalyzeResponse(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ANALYSIS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    DROPPED_FRAMES_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The frame's id."""
+    dropped_frames: _builtins.int
+    """Frames of a live stream that came between this one and the one answered before it, and were dropped."""
     @_builtins.property
     def analysis(self) -> _expression_pb2.ImageAnalysis:
         """The frame's faces."""
@@ -282,10 +348,11 @@ class StreamAnalyzeResponse(_message.Message):
         id: _builtins.int = ...,
         analysis: _expression_pb2.ImageAnalysis | None = ...,
         error: _status_pb2.Status | None = ...,
+        dropped_frames: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "error", b"error", "id", b"id", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "dropped_frames", b"dropped_frames", "error", b"error", "id", b"id", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["analysis", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -86,11 +86,17 @@ class ExpressionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamAnalyze(self, request_iterator, context):
-        """Analyses frames as they come: live video, or a folder in bulk. Each frame gets exactly one reply that carries the
-        frame's id; replies may come in another order than the frames. A bad frame gets an error and the stream lives on.
-        The server reads no further frame while it has as many unanswered ones as its limit allows, so a client that
-        sends faster is slowed down by gRPC's own flow control. A server that is about to leave answers further frames
-        with the reason NOT_READY; a new stream then finds another one.
+        """Analyses frames as they come: live video, or a folder in bulk. A bad frame gets an error and the stream lives on.
+        The first frame's `stream` says how.
+
+        Recorded (the default): each frame gets exactly one reply that carries the frame's id. The server reads no further
+        frame while it has as many unanswered ones as its limit allows, so a client that sends faster is slowed down by
+        gRPC's own flow control. Live: of the frames that wait while others are analysed only the newest is kept; the next
+        reply counts the others, and every frame that was not dropped gets exactly one reply. The last frame is never
+        dropped.
+
+        Replies come in the frames' order where the stream is live or has tracks, elsewhere perhaps in another. A server
+        that is about to leave answers further frames with the reason NOT_READY; a new stream then finds another one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

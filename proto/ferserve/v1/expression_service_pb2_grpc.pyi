@@ -46,11 +46,17 @@ class ExpressionServiceStub:
     BatchAnalyze: _grpc.UnaryUnaryMultiCallable[_expression_service_pb2.BatchAnalyzeRequest, _expression_service_pb2.BatchAnalyzeResponse]
     """Analyses many pictures. One bad picture gets its own error and never fails its neighbours."""
     StreamAnalyze: _grpc.StreamStreamMultiCallable[_expression_service_pb2.StreamAnalyzeRequest, _expression_service_pb2.StreamAnalyzeResponse]
-    """Analyses frames as they come: live video, or a folder in bulk. Each frame gets exactly one reply that carries the
-    frame's id; replies may come in another order than the frames. A bad frame gets an error and the stream lives on.
-    The server reads no further frame while it has as many unanswered ones as its limit allows, so a client that
-    sends faster is slowed down by gRPC's own flow control. A server that is about to leave answers further frames
-    with the reason NOT_READY; a new stream then finds another one.
+    """Analyses frames as they come: live video, or a folder in bulk. A bad frame gets an error and the stream lives on.
+    The first frame's `stream` says how.
+
+    Recorded (the default): each frame gets exactly one reply that carries the frame's id. The server reads no further
+    frame while it has as many unanswered ones as its limit allows, so a client that sends faster is slowed down by
+    gRPC's own flow control. Live: of the frames that wait while others are analysed only the newest is kept; the next
+    reply counts the others, and every frame that was not dropped gets exactly one reply. The last frame is never
+    dropped.
+
+    Replies come in the frames' order where the stream is live or has tracks, elsewhere perhaps in another. A server
+    that is about to leave answers further frames with the reason NOT_READY; a new stream then finds another one.
     """
     ClassifyFaces: _grpc.UnaryUnaryMultiCallable[_expression_service_pb2.ClassifyFacesRequest, _expression_service_pb2.ClassifyFacesResponse]
     """Scores faces that the caller cut out already; nothing is detected."""
@@ -69,11 +75,17 @@ class ExpressionServiceAsyncStub(ExpressionServiceStub):
     BatchAnalyze: _aio.UnaryUnaryMultiCallable[_expression_service_pb2.BatchAnalyzeRequest, _expression_service_pb2.BatchAnalyzeResponse]  # type: ignore[assignment]
     """Analyses many pictures. One bad picture gets its own error and never fails its neighbours."""
     StreamAnalyze: _aio.StreamStreamMultiCallable[_expression_service_pb2.StreamAnalyzeRequest, _expression_service_pb2.StreamAnalyzeResponse]  # type: ignore[assignment]
-    """Analyses frames as they come: live video, or a folder in bulk. Each frame gets exactly one reply that carries the
-    frame's id; replies may come in another order than the frames. A bad frame gets an error and the stream lives on.
-    The server reads no further frame while it has as many unanswered ones as its limit allows, so a client that
-    sends faster is slowed down by gRPC's own flow control. A server that is about to leave answers further frames
-    with the reason NOT_READY; a new stream then finds another one.
+    """Analyses frames as they come: live video, or a folder in bulk. A bad frame gets an error and the stream lives on.
+    The first frame's `stream` says how.
+
+    Recorded (the default): each frame gets exactly one reply that carries the frame's id. The server reads no further
+    frame while it has as many unanswered ones as its limit allows, so a client that sends faster is slowed down by
+    gRPC's own flow control. Live: of the frames that wait while others are analysed only the newest is kept; the next
+    reply counts the others, and every frame that was not dropped gets exactly one reply. The last frame is never
+    dropped.
+
+    Replies come in the frames' order where the stream is live or has tracks, elsewhere perhaps in another. A server
+    that is about to leave answers further frames with the reason NOT_READY; a new stream then finds another one.
     """
     ClassifyFaces: _aio.UnaryUnaryMultiCallable[_expression_service_pb2.ClassifyFacesRequest, _expression_service_pb2.ClassifyFacesResponse]  # type: ignore[assignment]
     """Scores faces that the caller cut out already; nothing is detected."""
@@ -107,11 +119,17 @@ class ExpressionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_expression_service_pb2.StreamAnalyzeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_expression_service_pb2.StreamAnalyzeResponse], _abc.AsyncIterator[_expression_service_pb2.StreamAnalyzeResponse]]:
-        """Analyses frames as they come: live video, or a folder in bulk. Each frame gets exactly one reply that carries the
-        frame's id; replies may come in another order than the frames. A bad frame gets an error and the stream lives on.
-        The server reads no further frame while it has as many unanswered ones as its limit allows, so a client that
-        sends faster is slowed down by gRPC's own flow control. A server that is about to leave answers further frames
-        with the reason NOT_READY; a new stream then finds another one.
+        """Analyses frames as they come: live video, or a folder in bulk. A bad frame gets an error and the stream lives on.
+        The first frame's `stream` says how.
+
+        Recorded (the default): each frame gets exactly one reply that carries the frame's id. The server reads no further
+        frame while it has as many unanswered ones as its limit allows, so a client that sends faster is slowed down by
+        gRPC's own flow control. Live: of the frames that wait while others are analysed only the newest is kept; the next
+        reply counts the others, and every frame that was not dropped gets exactly one reply. The last frame is never
+        dropped.
+
+        Replies come in the frames' order where the stream is live or has tracks, elsewhere perhaps in another. A server
+        that is about to leave answers further frames with the reason NOT_READY; a new stream then finds another one.
         """
 
     @_abc_1.abstractmethod

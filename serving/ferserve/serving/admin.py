@@ -1,5 +1,7 @@
 """The operators' port: `/metrics`, `/status`, `/livez`, `/readyz`, and `POST /archives/NAME:reload`.
 
+`/status` is a page to browsers and JSON to everybody else.
+
 It stands apart from the callers' port, so that it can be closed to them.
 """
 
@@ -14,7 +16,7 @@ import onnxruntime
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from ferserve.faces.errors import ArchiveError, FerserveError, InvalidRequestError
 from ferserve.serving.engine import Engine
@@ -22,6 +24,7 @@ from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
 from ferserve.serving.metrics import CONTENT_TYPE, Metrics
 from ferserve.serving.models import LoadedModel
+from ferserve.serving.pages import Pages
 from ferserve.serving.probes import add_probes
 from ferserve.serving.status import STATUS
 from ferserve.serving.worker_board import WorkerStatus
@@ -59,9 +62,16 @@ def create_admin_app(
     async def expose(_request: Request) -> Response:
         return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def status(_request: Request) -> Response:
+    pages = Pages()
+
+    async def status(request: Request) -> Response:
+        if _wants_page(request):
+            return pages.page("status.html", request)
         text = orjson.dumps(_status(engine, health, version=version, uptime_s=clock() - started_s))
-        return Response(text, media_type="application/json")
+        return Response(text, media_type="application/json", headers={"Vary": "Accept"})
+
+    async def index(_request: Request) -> Response:
+        return RedirectResponse("status")
 
     async def reload(request: Request) -> Response:
         name = request.path_params["name"]
@@ -77,11 +87,18 @@ def create_admin_app(
         return Response(orjson.dumps({"model": asdict(info)}), media_type="application/json")
 
     app = Starlette()
+    app.add_route("/", index)
     app.add_route("/archives/{name}:reload", reload, methods=["POST"])
     app.add_route("/metrics", expose)
     app.add_route("/status", status)
+    pages.add_assets(app)
     add_probes(app, health)
     return app
+
+
+def _wants_page(request: Request) -> bool:
+    """Browsers ask for HTML by name; programs do not. The page itself asks for JSON by its query."""
+    return "text/html" in request.headers.get("accept", "") and request.query_params.get("format") != "json"
 
 
 def _wanted_sha256(body: bytes) -> str | None:

@@ -22,7 +22,14 @@ from ferserve.faces.types import Crop, ScoredFace
 from ferserve.faces.wire import PhotoOptions
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, Forecast
-from ferserve.serving.answers import Waits, crops_answer, photo_answer, remote_answer, tensor_answer
+from ferserve.serving.answers import (
+    Waits,
+    crops_answer,
+    occlusion_answer,
+    photo_answer,
+    remote_answer,
+    tensor_answer,
+)
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
@@ -41,6 +48,8 @@ from ferserve.serving.requests import (
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
+    OcclusionAnalysis,
+    OcclusionQuestion,
     Priority,
     RequestContext,
 )
@@ -177,6 +186,10 @@ class Analyzer:
         self._gate.admit(Scope.MODELS)
         return self._find(name).info
 
+    def check_model(self, name: str) -> None:
+        """Raise ModelNotFoundError as `analyze` would; tells nothing else of a model."""
+        self._find(name)
+
     async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         """Find and score the faces of one picture. No face is an empty answer, not an error.
 
@@ -228,6 +241,19 @@ class Analyzer:
         """
         with self._calls.accept():
             return await self._classify(faces, options, context)
+
+    async def occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
+    ) -> OcclusionAnalysis:
+        """Find out which parts of one face of a picture its top expression rests on; costs `question.faces` faces.
+
+        Raises:
+            InvalidRequestError: the picture has no such face.
+            RequestError, ModelNotFoundError, OverloadedError, DeadlineError, WorkerFailedError, NotReadyError: as for
+                `analyze`.
+        """
+        with self._calls.accept():
+            return await self._occlusion(data, options, question, context)
 
     async def score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
         """Score crops that are as the model takes them; nothing is decoded, and one failure is the call's.
@@ -344,6 +370,27 @@ class Analyzer:
         self._observer.faces_skipped(photo.skipped)
         self._observer.image_scored(model.name, **_face_counts(answer.faces))
         return answer
+
+    async def _occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
+    ) -> OcclusionAnalysis:
+        self._gate.admit(Scope.ANALYZE)
+        began_s = self._clock()
+        model = self._find(options.model)
+        call = _Call(context.request_id, options.priority, self._deadline_s(context))
+        forecast = self._forecast(model, call, faces=question.faces)
+        with self._admission.admit_crops(
+            size_bytes=len(data), priority=options.priority, forecast=forecast, faces=question.faces
+        ):
+            prepared = await self._prepared(
+                partial(self._preparer.occlusion, data, options, question, model.spec), call
+            )
+            outcomes = await _all_outcomes(self._submitted(model, prepared.value.crops, call))
+        waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
+        photo = prepared.value.photo
+        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        self._gate.charge(question.faces)
+        return occlusion_answer(prepared.value, outcomes, model=model.info, waits=waits)
 
     async def _classify(
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext

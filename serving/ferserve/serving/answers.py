@@ -6,17 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from ferserve.faces.errors import FerserveError
+from ferserve.faces.occlusion import occlusion_map
+from ferserve.faces.photos import PreparedFace
 from ferserve.faces.types import ScoredFace, Scores
 from ferserve.faces.wire import ScoredPhoto
 from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.dispatch import Outcome
-from ferserve.serving.preparer import PreparedCrops, PreparedPhoto
+from ferserve.serving.preparer import PreparedCrops, PreparedOcclusion, PreparedPhoto
 from ferserve.serving.requests import (
     CropScores,
     FaceClassification,
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
+    OcclusionAnalysis,
     StageTimings,
 )
 
@@ -38,20 +41,30 @@ def photo_answer(
     photo: PreparedPhoto, outcomes: Sequence[FaceOutcome], *, model: ModelInfo, detector: str, waits: Waits
 ) -> ImageAnalysis:
     """The answer for one photo; `outcomes` in the order of `photo.faces`."""
-    faces = tuple(
-        ScoredFace(
-            detection=face.detection,
-            scores=outcome.value,
-            uncertain=_is_uncertain(outcome.value, model),
-            quality=face.quality,
-        )
-        for face, outcome in zip(photo.faces, outcomes, strict=True)
-    )
+    faces = tuple(_scored(face, outcome, model) for face, outcome in zip(photo.faces, outcomes, strict=True))
     return ImageAnalysis(
         width_px=photo.width_px,
         height_px=photo.height_px,
         faces=faces,
         detector=detector,
+        model=model,
+        timings=_timings(
+            outcomes, waits, decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s
+        ),
+    )
+
+
+def occlusion_answer(
+    prepared: PreparedOcclusion, outcomes: Sequence[FaceOutcome], *, model: ModelInfo, waits: Waits
+) -> OcclusionAnalysis:
+    """The answer for one face; `outcomes` in the order of `prepared.crops`."""
+    photo, uncovered = prepared.photo, outcomes[0]
+    return OcclusionAnalysis(
+        width_px=photo.width_px,
+        height_px=photo.height_px,
+        face=_scored(prepared.face, uncovered, model),
+        square=prepared.face.square,
+        drops=occlusion_map(uncovered.value, np.stack([outcome.value for outcome in outcomes[1:]])),
         model=model,
         timings=_timings(
             outcomes, waits, decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s
@@ -102,6 +115,15 @@ def tensor_answer(outcomes: Sequence[FaceOutcome], *, model: ModelInfo, waits: W
         scores=np.stack([outcome.value for outcome in outcomes]),
         model=model,
         timings=_timings(outcomes, waits, decode_s=0.0, detect_s=0.0, preprocess_s=0.0),
+    )
+
+
+def _scored(face: PreparedFace, outcome: FaceOutcome, model: ModelInfo) -> ScoredFace:
+    return ScoredFace(
+        detection=face.detection,
+        scores=outcome.value,
+        uncertain=_is_uncertain(outcome.value, model),
+        quality=face.quality,
     )
 
 

@@ -25,6 +25,7 @@ from ferserve.serving.http_server import HttpServer, bind
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.observing import LoggedRequests, RequestObserver
 from ferserve.serving.rest_api import create_rest_app
+from ferserve.serving.rest_stream import max_message_bytes
 
 LAST_BYTES_S: Final = 1.0
 """After the drain, for answers that are computed but not yet through the network."""
@@ -96,6 +97,7 @@ class Gateway:
             self._health,
             config.http,
             max_image_bytes=config.decode.max_image_bytes,
+            streams=config.stream,
             bodies=bodies,
             observer=observer,
             gate=gate,
@@ -105,7 +107,8 @@ class Gateway:
         http = config.http
         server = partial(HttpServer, header_timeout_s=http.header_timeout_s, keep_alive_s=http.keep_alive_s)
         with ExitStack() as undo:
-            self._http = server(rest, bind(http.host, http.port))
+            largest = max_message_bytes(config.stream)
+            self._http = server(rest, bind(http.host, http.port), max_message_bytes=largest)
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
@@ -171,6 +174,7 @@ class Gateway:
                 self._health,
                 config.grpc,
                 max_image_bytes=max_image_bytes,
+                live_frames=config.stream.live_frames,
                 bodies=bodies,
                 observer=observer,
                 gate=gate,

@@ -11,6 +11,7 @@ from ferserve.serving.grpc_api import MESSAGE_HEADROOM_BYTES, GrpcConfig
 from ferserve.serving.logs import LogConfig
 from ferserve.serving.rest_api import HttpConfig
 from ferserve.serving.rest_body import json_bytes
+from ferserve.serving.streams import StreamConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class ServeConfig(EngineConfig):
     bodies: BodiesConfig = field(default_factory=BodiesConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
     log: LogConfig = field(default_factory=LogConfig)
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
@@ -48,9 +50,10 @@ class ServeConfig(EngineConfig):
                 f"({self.decode.max_image_bytes}), got {self.grpc.max_message_bytes}"
             )
         largest_json = json_bytes(max(self.http.max_batch_bytes, self.decode.max_image_bytes))
-        largest = max(self.grpc.max_message_bytes, largest_json)
+        largest = max(self.grpc.max_message_bytes, largest_json, self.stream.max_frame_bytes)
         if self.bodies.max_held_bytes < largest:
             raise ValueError(
                 f"bodies.max_held_bytes must be {largest} or more, the largest request that http.max_batch_bytes, "
-                f"grpc.max_message_bytes and decode.max_image_bytes allow, got {self.bodies.max_held_bytes}"
+                "grpc.max_message_bytes, stream.max_frame_bytes and decode.max_image_bytes allow, "
+                f"got {self.bodies.max_held_bytes}"
             )

@@ -20,6 +20,7 @@ from ferserve.serving.requests import (
     StageTimings,
 )
 from ferserve.serving.status import error_of, rich_status
+from ferserve.serving.streams import FrameReply, StreamMode, StreamOptions
 from ferserve.v1 import expression_pb2 as pb
 from ferserve.v1 import expression_service_pb2 as service_pb
 
@@ -27,6 +28,11 @@ _PRIORITIES = {
     pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
     pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     pb.PRIORITY_BULK: Priority.BULK,
+}
+_MODES = {
+    service_pb.STREAM_MODE_UNSPECIFIED: StreamMode.RECORDED,
+    service_pb.STREAM_MODE_RECORDED: StreamMode.RECORDED,
+    service_pb.STREAM_MODE_LIVE: StreamMode.LIVE,
 }
 _ISSUES = {pb.QualityIssue.Value(f"QUALITY_ISSUE_{issue.name}"): issue for issue in QualityIssue}
 _EMPTY_OUTCOME = "the server's reply holds neither a result nor an error that this version of the client knows"
@@ -93,11 +99,34 @@ def batch_item_to_pb(outcome: ImageAnalysis | FerserveError) -> service_pb.Batch
     return service_pb.BatchAnalyzeItem(analysis=analysis_to_pb(outcome))
 
 
-def stream_reply_to_pb(frame_id: int, outcome: ImageAnalysis | Exception) -> service_pb.StreamAnalyzeResponse:
+def stream_options_from_pb(message: service_pb.StreamOptions) -> StreamOptions:
+    """Read how a stream is to be run.
+
+    Raises:
+        InvalidRequestError: the mode is not one of the enum's, or a value is out of range.
+    """
+    mode = _MODES.get(message.mode)
+    if mode is None:
+        known = ", ".join(service_pb.StreamMode.Name(value) for value in _MODES)
+        raise InvalidRequestError(f"mode: expected one of {known}, got {message.mode}")
+    return StreamOptions(mode=mode, tracks=message.tracks, smoothing=message.smoothing)
+
+
+def stream_options_to_pb(options: StreamOptions) -> service_pb.StreamOptions:
+    """Write how a stream is to be run."""
+    mode = service_pb.StreamMode.Value(f"STREAM_MODE_{options.mode.name}")
+    return service_pb.StreamOptions(mode=mode, tracks=options.tracks, smoothing=options.smoothing)
+
+
+def stream_reply_to_pb(reply: FrameReply) -> service_pb.StreamAnalyzeResponse:
     """Write the reply to one frame of a stream."""
-    if isinstance(outcome, Exception):
-        return service_pb.StreamAnalyzeResponse(id=frame_id, error=rich_status(outcome))
-    return service_pb.StreamAnalyzeResponse(id=frame_id, analysis=analysis_to_pb(outcome))
+    if isinstance(reply.outcome, Exception):
+        return service_pb.StreamAnalyzeResponse(
+            id=reply.id, error=rich_status(reply.outcome), dropped_frames=reply.dropped
+        )
+    return service_pb.StreamAnalyzeResponse(
+        id=reply.id, analysis=analysis_to_pb(reply.outcome), dropped_frames=reply.dropped
+    )
 
 
 def outcome_from_pb(
@@ -176,6 +205,7 @@ def _face_to_pb(face: ScoredFace) -> pb.Face:
         expression=_expression_to_pb(face.expression),
         uncertain=face.uncertain,
         quality=_quality_to_pb(face.quality),
+        track_id=face.track_id,
     )
 
 
@@ -190,6 +220,7 @@ def _face_from_pb(message: pb.Face) -> ScoredFace:
         scores=_scores_from_pb(message.scores),
         uncertain=message.uncertain,
         quality=_quality_from_pb(message.quality),
+        track_id=message.track_id if message.HasField("track_id") else None,
     )
 
 

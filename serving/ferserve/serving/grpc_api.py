@@ -1,7 +1,7 @@
 """gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,6 @@ from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ferserve.faces.errors import InvalidRequestError
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
@@ -23,14 +22,14 @@ from ferserve.serving.convert import (
     options_from_pb,
     stream_reply_to_pb,
 )
-from ferserve.serving.errors import NotReadyError, OverloadedError
 from ferserve.serving.grpc_calls import GrpcCalls, log_internal
 from ferserve.serving.grpc_requests import Context, IncomingRequests
+from ferserve.serving.grpc_stream import IncomingFrames
 from ferserve.serving.health import Health, HealthState
 from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_api import OIP_SERVICE_NAME, add_inference_service
-from ferserve.serving.requests import ImageAnalysis, RequestContext
+from ferserve.serving.streams import FrameReply, FrameStream, StreamMode
 from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
@@ -53,7 +52,7 @@ class GrpcConfig:
         max_arriving_calls: calls whose message is still on its way; past it a call is refused before any of its message
             is read. Each may hold up to `max_message_bytes`.
         message_timeout_s: longest that a message may take to arrive; streams may be silent for as long as they like.
-        max_stream_frames_in_flight: unanswered frames of one stream past which no further frame is read.
+        max_stream_frames_in_flight: unanswered frames of one recorded stream past which no further frame is read.
         keepalive_time_s: silence after which the server pings a client.
         keepalive_timeout_s: wait for that ping's answer before the connection is closed.
         min_client_ping_interval_s: a client that pings more often without data is disconnected.
@@ -106,14 +105,16 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         health: Health,
         calls: GrpcCalls,
         *,
-        max_stream_frames_in_flight: int,
+        places: Mapping[StreamMode, int],
         bodies: BodyBudget,
+        observer: RequestObserver,
     ) -> None:
         self._analyzer = analyzer
         self._health = health
         self._calls = calls
         self._bodies = bodies
-        self._max_stream_frames_in_flight = max_stream_frames_in_flight
+        self._places = places
+        self._observer = observer
 
     async def Analyze(  # noqa: N802 - the service's own name
         self, request: service_pb.AnalyzeRequest, context: Context
@@ -143,15 +144,32 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
     async def StreamAnalyze(  # type: ignore[override]  # noqa: N802 - the service's own name
         self, request_iterator: AsyncIterable[service_pb.StreamAnalyzeRequest], context: Context
     ) -> None:
-        """Analyse frames as they come; each gets exactly one reply."""
+        """Analyse frames as they come."""
+
+        async def reply(answered: FrameReply) -> None:
+            with encoding(self._observer):
+                message = stream_reply_to_pb(answered)
+            # A write fails once the caller has left; gRPC then cancels the whole call by itself.
+            with suppress(grpc.aio.BaseError):
+                await context.write(message)
+
         async with self._calls.reporting(context, "StreamAnalyze") as call:
             self._calls.identify("StreamAnalyze", context)
             with self._health.accept():
-                places = asyncio.Semaphore(self._max_stream_frames_in_flight)
-                stream = _FrameStream(
-                    self._analyzer, self._health, context, call, places, self._bodies, self._calls.observer
-                )
-            await stream.run(aiter(request_iterator))
+                frames = IncomingFrames(aiter(request_iterator))
+            options = await frames.options()
+            stream = FrameStream(
+                self._analyzer,
+                self._health,
+                options,
+                call=call,
+                places=self._places[options.mode],
+                bodies=self._bodies,
+                observer=self._observer,
+                reply=reply,
+                log=lambda error: log_internal([error], call),
+            )
+            await stream.run(aiter(frames))
 
     async def ClassifyFaces(  # noqa: N802 - the service's own name
         self, request: service_pb.ClassifyFacesRequest, context: Context
@@ -180,89 +198,13 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
             return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
 
 
-class _FrameStream:
-    """One StreamAnalyze call: reads a frame for each free place and answers frames side by side.
-
-    All frames share the call's request id, so that a stream is one party to the queue's fairness whatever it sends.
-    """
-
-    def __init__(
-        self,
-        analyzer: Analyzer,
-        health: Health,
-        context: Context,
-        call: RequestContext,
-        places: asyncio.Semaphore,
-        bodies: BodyBudget,
-        observer: RequestObserver,
-    ) -> None:
-        self._analyzer = analyzer
-        self._health = health
-        self._context = context
-        self._call = call
-        self._places = places
-        self._bodies = bodies
-        self._observer = observer
-        self._writing = asyncio.Lock()  # gRPC takes one message at a time
-
-    async def run(self, incoming: AsyncIterator[service_pb.StreamAnalyzeRequest | InvalidRequestError]) -> None:
-        """Answer frames until the client sends no more; a caller who leaves cancels every frame with the call.
-
-        Raises:
-            InvalidRequestError: what came is no frame, so it has no id to answer to; the frames before it are answered.
-        """
-        async with asyncio.TaskGroup() as frames:
-            while True:
-                await self._places.acquire()
-                frame = await anext(incoming, None)
-                if frame is None or isinstance(frame, InvalidRequestError):
-                    break
-                frames.create_task(self._answer(frame))
-        if frame is not None:
-            raise frame
-
-    async def _answer(self, frame: service_pb.StreamAnalyzeRequest) -> None:
-        try:
-            with self._health.accept(), self._bodies.hold(frame.ByteSize()):
-                await self._reply(frame.id, await self._outcome(frame))
-        except (NotReadyError, OverloadedError) as error:
-            await self._reply(frame.id, error)
-        finally:
-            self._places.release()
-
-    async def _outcome(self, frame: service_pb.StreamAnalyzeRequest) -> ImageAnalysis | Exception:
-        try:
-            return await self._analyzer.analyze(frame.image, options_from_pb(frame.options), self._frame_context(frame))
-        except Exception as error:  # noqa: BLE001 - a frame's error is its reply, and the stream lives on
-            log_internal([error], self._call)
-            return error
-
-    def _frame_context(self, frame: service_pb.StreamAnalyzeRequest) -> RequestContext:
-        """The stream's id, and the earlier of the frame's deadline and the call's."""
-        if not frame.HasField("timeout_ms"):
-            return self._call
-        if frame.timeout_ms == 0:
-            raise InvalidRequestError("timeout_ms: expected 1 or more milliseconds, got 0")
-        deadline_s = asyncio.get_running_loop().time() + frame.timeout_ms / 1000
-        if self._call.deadline_s is not None:
-            deadline_s = min(deadline_s, self._call.deadline_s)
-        return RequestContext(request_id=self._call.request_id, deadline_s=deadline_s)
-
-    async def _reply(self, frame_id: int, outcome: ImageAnalysis | Exception) -> None:
-        with encoding(self._observer):
-            reply = stream_reply_to_pb(frame_id, outcome)
-        # A write fails once the caller has left; gRPC then cancels the whole call by itself.
-        with suppress(grpc.aio.BaseError):
-            async with self._writing:
-                await self._context.write(reply)
-
-
 def build_grpc_server(
     analyzer: Analyzer,
     health: Health,
     config: GrpcConfig,
     *,
     max_image_bytes: int,
+    live_frames: int,
     bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
@@ -278,6 +220,7 @@ def build_grpc_server(
         health: the gateway's state, shared with its other protocols.
         config: how to listen.
         max_image_bytes: the largest picture that the analyzer takes.
+        live_frames: of one live stream that are analysed side by side.
         bodies: for all that is held of requests, over every protocol.
         observer: told about every call.
         version: of the package, for those who ask the server's.
@@ -299,8 +242,9 @@ def build_grpc_server(
         analyzer,
         health,
         calls,
-        max_stream_frames_in_flight=config.max_stream_frames_in_flight,
+        places={StreamMode.RECORDED: config.max_stream_frames_in_flight, StreamMode.LIVE: live_frames},
         bodies=bodies,
+        observer=observer,
     )
     incoming = IncomingRequests(
         SERVICES,

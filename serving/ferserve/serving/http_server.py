@@ -69,13 +69,24 @@ class HttpServer:
     Args:
         header_timeout_s: longest that a connection may take to send a request's head.
         keep_alive_s: how long an idle connection is kept.
+        max_message_bytes: of one WebSocket message; None for an application that takes none.
     """
 
-    def __init__(self, app: ASGIApp, bound: socket.socket, *, header_timeout_s: float, keep_alive_s: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        bound: socket.socket,
+        *,
+        header_timeout_s: float,
+        keep_alive_s: int,
+        max_message_bytes: int | None = None,
+    ) -> None:
         self._config = uvicorn.Config(
             app,
             http=partial(_BoundedHeadProtocol, header_timeout_s),  # type: ignore[arg-type] # it is only ever called
-            ws="none",
+            ws="none" if max_message_bytes is None else "websockets-sansio",
+            ws_max_size=max_message_bytes or 0,
+            ws_per_message_deflate=False,  # what comes is compressed already, and inflating is a way to fill memory
             loop="none",
             lifespan="off",
             access_log=False,
@@ -143,6 +154,7 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._overhead_bytes = 0  # came since the last piece of a body or end of a head
         self._is_refused = False
+        self._is_upgraded = False
         self._sign_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
@@ -179,7 +191,14 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
             return
         self._overhead_bytes += len(data)
         super().data_received(data)
-        self._check_progress()
+        if not self._is_upgraded:
+            self._check_progress()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the WebSocket's protocol."""
+        self._head_arrived()
+        self._is_upgraded = True
+        super().handle_websocket_upgrade()
 
     def _check_progress(self) -> None:
         if self._is_refused or self.transport.is_closing():

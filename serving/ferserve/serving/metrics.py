@@ -44,6 +44,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = _Requests(self.registry)
+        self._streams = _Streams(self.registry)
         self._faces = _Faces(self.registry)
         self._load = _Load(self.registry)
         self._workers = _Workers(self.registry)
@@ -64,6 +65,22 @@ class Metrics:
         code = OK if reason is None else reason.value
         self._requests.total.labels(method, code).inc()
         self._requests.duration.labels(method, code).observe(duration_s)
+
+    def stream_opened(self) -> None:
+        """A stream began."""
+        self._streams.open.inc()
+
+    def stream_closed(self) -> None:
+        """A stream ended."""
+        self._streams.open.dec()
+
+    def frame_done(self, reason: Reason | None) -> None:
+        """One frame of a stream was answered."""
+        self._streams.frames.labels(OK if reason is None else reason.value).inc()
+
+    def frames_dropped(self, frames: int) -> None:
+        """So many frames of a live stream were given up for newer ones."""
+        self._streams.dropped.inc(frames)
 
     def encoded(self, duration_s: float) -> None:
         """Writing one answer in its protocol's form took so long."""
@@ -238,6 +255,17 @@ class _Requests:
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
+        )
+
+
+class _Streams:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.open = Gauge("ferserve_open_streams", "Streams of frames that are open now.", registry=registry)
+        self.frames = Counter(
+            "ferserve_stream_frames", "Frames of streams that were answered, by code.", ["code"], registry=registry
+        )
+        self.dropped = Counter(
+            "ferserve_dropped_stream_frames", "Frames of live streams given up for newer ones.", registry=registry
         )
 
 

@@ -11,7 +11,23 @@ from ferserve.faces.errors import Reason
 logger = logging.getLogger(__name__)
 
 
-class RequestObserver(Protocol):
+class StreamObserver(Protocol):
+    """Is told about frames; must not raise and must not block."""
+
+    def stream_opened(self) -> None:
+        """A stream began."""
+
+    def stream_closed(self) -> None:
+        """A stream ended, however it did."""
+
+    def frame_done(self, reason: Reason | None) -> None:
+        """One frame of a stream was answered; the reason if it was with an error."""
+
+    def frames_dropped(self, frames: int) -> None:
+        """So many frames of a live stream were given up for newer ones."""
+
+
+class RequestObserver(StreamObserver, Protocol):
     """Is told about requests; must not raise and must not block."""
 
     def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
@@ -41,6 +57,22 @@ class LoggedRequests:
     def encoded(self, duration_s: float) -> None:
         """Writing one answer in its protocol's form took so long."""
         self._observer.encoded(duration_s)
+
+    def stream_opened(self) -> None:
+        """A stream began."""
+        self._observer.stream_opened()
+
+    def stream_closed(self) -> None:
+        """A stream ended, however it did."""
+        self._observer.stream_closed()
+
+    def frame_done(self, reason: Reason | None) -> None:
+        """One frame of a stream was answered; it has no record of its own."""
+        self._observer.frame_done(reason)
+
+    def frames_dropped(self, frames: int) -> None:
+        """So many frames of a live stream were given up for newer ones."""
+        self._observer.frames_dropped(frames)
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from typing import Final, TypeVar
 from ferserve.faces.decode import DecodedImage, DecodeLimits, MinSide, decode
 from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.faces.detectors import Detector
-from ferserve.faces.errors import FerserveError, ImageTooLargeError
+from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidRequestError
+from ferserve.faces.occlusion import occluded_crops
 from ferserve.faces.photos import PreparedFace, cut_faces, decoded_side, search_side_px
 from ferserve.faces.preprocess import PreprocessSpec, whole_crop
 from ferserve.faces.types import Crop
 from ferserve.serving.errors import CallCancelledError, DeadlineError
-from ferserve.serving.requests import AnalyzeOptions
+from ferserve.serving.requests import AnalyzeOptions, OcclusionQuestion
 
 ResultT = TypeVar("ResultT")
 Steps = Generator[None, None, ResultT]
@@ -65,6 +66,15 @@ class PreparedPhoto:
     decode_s: float
     detect_s: float
     preprocess_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedOcclusion:
+    """One face of a photo, and its crop: as it is first, then with one place after another covered."""
+
+    photo: PreparedPhoto
+    face: PreparedFace
+    crops: tuple[Crop, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +135,24 @@ class Preparer:
             detect_s=detect_s,
             preprocess_s=watch.lap_s(),
         )
+
+    def occlusion(
+        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, spec: PreprocessSpec, caller: Caller
+    ) -> Steps[PreparedOcclusion]:
+        """Take one photo to the covered crops of one of its faces.
+
+        Raises:
+            InvalidRequestError: the photo has no such face.
+            RequestError, MemoryNeededError, DeadlineError, CallCancelledError: as for `photo`.
+        """
+        photo = yield from self.photo(data, options, spec, caller)
+        if question.face >= len(photo.faces):
+            raise InvalidRequestError(
+                f"face: expected the place of one of {len(photo.faces)} faces, the first being 0, got {question.face}"
+            )
+        face = photo.faces[question.face]
+        covered = occluded_crops(face.crop, grid=question.grid)
+        return PreparedOcclusion(photo=photo, face=face, crops=(face.crop, *covered))
 
     def crops(self, faces: Sequence[bytes], spec: PreprocessSpec, caller: Caller) -> Steps[PreparedCrops]:
         """Bring pictures that are faces already to the model's size; a bad one is an item, not an error.

@@ -9,8 +9,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from ferserve.faces.align import Square
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.labels import EXPRESSIONS, Expression
+from ferserve.faces.occlusion import MAX_GRID, MIN_GRID, OcclusionMap
 from ferserve.faces.types import ScoredFace, Scores
 
 MIN_DETECTION_SIZE_PX = 64
@@ -52,6 +54,30 @@ class AnalyzeOptions:
             )
         if self.max_faces is not None and not 1 <= self.max_faces <= MAX_FACES_LIMIT:
             raise InvalidRequestError(f"max_faces: expected 1 to {MAX_FACES_LIMIT}, got {self.max_faces}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OcclusionQuestion:
+    """Which face of a photo an occlusion map is asked of.
+
+    Attributes:
+        face: its place in the answer for the same photo and options, the first being 0.
+        grid: places along one side of the map, 2 to 12.
+    """
+
+    face: int = 0
+    grid: int = 10
+
+    def __post_init__(self) -> None:
+        if self.face < 0:
+            raise InvalidRequestError(f"face: expected 0 or more, got {self.face}")
+        if not MIN_GRID <= self.grid <= MAX_GRID:
+            raise InvalidRequestError(f"grid: expected {MIN_GRID} to {MAX_GRID}, got {self.grid}")
+
+    @property
+    def faces(self) -> int:
+        """Faces that answering it scores."""
+        return self.grid * self.grid + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +178,26 @@ class FacesClassification:
     """The answer to crops: one result or one error an item, in the order sent."""
 
     items: tuple[FaceClassification | FerserveError, ...]
+    model: ModelRef
+    timings: StageTimings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OcclusionAnalysis:
+    """Which parts of one face its top expression rests on.
+
+    Attributes:
+        width_px, height_px: of the original picture after EXIF rotation; the frame of all coordinates.
+        square: what the map lies on, which may be turned, in pixels of the original picture.
+        drops: what the top expression's score loses where the face is covered, shape (G, G), rows from the square's
+            upper edge, -1 to 1.
+    """
+
+    width_px: int
+    height_px: int
+    face: ScoredFace
+    square: Square
+    drops: OcclusionMap
     model: ModelRef
     timings: StageTimings
 

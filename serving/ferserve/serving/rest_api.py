@@ -1,15 +1,15 @@
 """REST over the same analyzer as gRPC: raw bytes, multipart or base64 JSON in, protobuf-shaped JSON out.
 
-`POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `GET /v1/models[/{name}]`,
-`/livez`, `/readyz`, OpenAPI at `/docs`, and the Open Inference Protocol under `/v2` (`oip_rest`). URLs and server paths
-are never followed: bytes only.
+`POST /v1/images:analyze`, `POST /v1/images:batchAnalyze`, `POST /v1/faces:classify`, `POST /v1/faces:occlusion`,
+`GET /v1/models[/{name}]`, the WebSocket `/v1/stream`, `/livez`, `/readyz`, OpenAPI at `/docs`, and the Open Inference
+Protocol under `/v2` (`oip_rest`). URLs and server paths are never followed: bytes only.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Query
 from fastapi_offline import FastAPIOffline
@@ -27,6 +27,7 @@ from ferserve.serving.keys import Scope
 from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_rest import add_inference_routes
+from ferserve.serving.pages import add_page
 from ferserve.serving.probes import add_probes
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
@@ -35,7 +36,13 @@ from ferserve.serving.rest_errors import JSON_TYPE, error_detail, install_error_
 from ferserve.serving.rest_gate import asking
 from ferserve.serving.rest_middleware import RequestMiddleware
 from ferserve.serving.rest_openapi import install_openapi, request_body
-from ferserve.serving.rest_requests import AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage, OptionsMessage
+from ferserve.serving.rest_requests import (
+    AnalyzeMessage,
+    BatchAnalyzeMessage,
+    ClassifyFacesMessage,
+    OcclusionOptionsMessage,
+    OptionsMessage,
+)
 from ferserve.serving.rest_schema import (
     BatchAnalyzeItem,
     BatchAnalyzeReply,
@@ -47,10 +54,23 @@ from ferserve.serving.rest_schema import (
     ModelInfoMessage,
     ModelRefMessage,
     ModelsReply,
+    OcclusionMessage,
     TimingsMessage,
 )
+from ferserve.serving.rest_stream import StreamEndpoint
+from ferserve.serving.streams import StreamConfig
 
+DESCRIPTION: Final = """\
+Faces in a picture, and how their expressions appear: seven calibrated scores for each face. Beside this interface the
+Open Inference Protocol takes ready-made crops as a tensor, under /v2.
+
+Frames of a video go over the WebSocket `/v1/stream`: each message is a frame's id (8 bytes, unsigned, the highest
+first) and an encoded picture, each reply JSON: `id`, `dropped_frames`, and `analysis` or `error`. The options of
+`images:analyze` and `mode` (recorded or live), `tracks`, `smoothing` (0 to 0.95) and `timeout_ms` stand in the query
+or, as JSON, in a first text message.
+"""
 Options = Annotated[OptionsMessage, Query()]
+OcclusionOptions = Annotated[OcclusionOptionsMessage, Query()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +86,7 @@ class HttpConfig:
         body_timeout_s: longest that a body may take to arrive, above 0.
         header_timeout_s: longest that a connection may take to send a request's head, above 0.
         keep_alive_s: how long an idle connection is kept, 1 or more.
+        page: serve the page for people at `/`.
     """
 
     host: str = "127.0.0.1"
@@ -75,6 +96,7 @@ class HttpConfig:
     body_timeout_s: float = 30.0
     header_timeout_s: float = 10.0
     keep_alive_s: int = 5
+    page: bool = True
 
     def __post_init__(self) -> None:
         check_port(self.port)
@@ -92,6 +114,7 @@ def create_rest_app(
     config: HttpConfig,
     *,
     max_image_bytes: int,
+    streams: StreamConfig,
     bodies: BodyBudget,
     observer: RequestObserver,
     version: str,
@@ -101,6 +124,7 @@ def create_rest_app(
 
     Args:
         max_image_bytes: most bytes of one encoded picture, as the decoder has it.
+        streams: bounds of the WebSocket `/v1/stream`.
         bodies: for all that is held of requests, over every protocol.
         observer: told about every request under `/v1` and `/v2`.
         version: of the package, for the OpenAPI document.
@@ -110,8 +134,7 @@ def create_rest_app(
         redoc_url=None,
         title="ferserve",
         version=version,
-        description="Faces in a picture, and how their expressions appear: seven calibrated scores for each face. "
-        "Beside this interface the Open Inference Protocol takes ready-made crops as a tensor, under /v2.",
+        description=DESCRIPTION,
     )
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
@@ -119,8 +142,11 @@ def create_rest_app(
     reader = BodyReader(timeout_s=config.body_timeout_s, budget=bodies)
     endpoints = _Endpoints(analyzer, health, config, max_image_bytes=max_image_bytes, reader=reader, observer=observer)
     endpoints.add_to(app, gate)
+    StreamEndpoint(analyzer, health, streams, bodies=bodies, observer=observer, gate=gate).add_to(app)
     protocol = InferenceProtocol(analyzer, health, version=version)
     add_inference_routes(app, protocol, health, reader, max_tensor_bytes=config.max_batch_bytes, gate=gate)
+    if config.page:
+        add_page(app)
     install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
     return app
 
@@ -145,6 +171,7 @@ class _Endpoints:
         self._one_image = BodyForm(
             field="image", message=AnalyzeMessage, max_pictures=1, max_picture_bytes=max_image_bytes, raw=True
         )
+        self._one_face = replace(self._one_image, json=False)
         many = partial(
             BodyForm, max_pictures=config.max_batch_images, max_picture_bytes=config.max_batch_bytes, raw=False
         )
@@ -158,6 +185,7 @@ class _Endpoints:
             ("/v1/images:analyze", self.analyze, self._one_image, ImageAnalysisMessage),
             ("/v1/images:batchAnalyze", self.batch_analyze, self._many_images, BatchAnalyzeReply),
             ("/v1/faces:classify", self.classify_faces, self._many_faces, ClassifyFacesReply),
+            ("/v1/faces:occlusion", self.occlusion, self._one_face, OcclusionMessage),
         ):
             app.add_api_route(
                 path,
@@ -166,7 +194,7 @@ class _Endpoints:
                 dependencies=[Depends(asking(gate, Scope.ANALYZE))],
                 response_model=reply,
                 responses=errors,
-                openapi_extra=request_body(form.field, form.message, raw=form.raw),
+                openapi_extra=request_body(form.field, form.message, raw=form.raw, json=form.json),
             )
         listing = partial(app.add_api_route, responses=errors, dependencies=[Depends(asking(gate, Scope.MODELS))])
         listing("/v1/models", self.list_models, response_model=ModelsReply)
@@ -208,6 +236,18 @@ class _Endpoints:
             ]
             model, timings = ModelRefMessage.model_validate(answer.model), TimingsMessage.model_validate(answer.timings)
             return _json(ClassifyFacesReply(items=items, model=model, timings=timings))
+
+    async def occlusion(self, request: Request, options: OcclusionOptions) -> Response:
+        """Find out which parts of one face its top expression rests on, by covering one after another.
+
+        Nobody's feelings show in it: it says where the model looked. It costs as much as a crowd, and is admitted as
+        one.
+        """
+        async with self._pictures(request, self._one_face, options) as (pictures, context):
+            work = self._analyzer.occlusion(pictures.encoded[0], pictures.options, options.to_question(), context)
+            analysis = await unless_caller_leaves(request, work)
+        with encoding(self._observer):
+            return _json(OcclusionMessage.model_validate(analysis))
 
     async def list_models(self) -> Response:
         """List the loaded models, the default one first."""

@@ -47,6 +47,7 @@ class BodyForm:
         max_pictures: most pictures in one body, 1 or more.
         max_picture_bytes: most bytes of all pictures of one body together.
         raw: a body may be the bytes of the one picture.
+        json: a body may be JSON, which carries the options too.
     """
 
     field: str
@@ -54,6 +55,7 @@ class BodyForm:
     max_pictures: int
     max_picture_bytes: int
     raw: bool
+    json: bool = True
 
     def max_body_bytes(self, media_type: str) -> int:
         """Most bytes of a body of this type."""
@@ -135,11 +137,12 @@ def media_type_of(request: Request, form: BodyForm) -> str:
         UnsupportedMediaError: another type, or a raw body where many pictures are expected.
     """
     name = parse_options_header(request.headers.get("content-type"))[0].decode("latin-1")
-    if name in (JSON, MULTIPART):
+    if name == MULTIPART or (form.json and name == JSON):
         return name
     if form.raw and (not name or name == RAW or name.startswith("image/")):
         return RAW
-    expected = f"image/*, {RAW}, {MULTIPART} or {JSON}" if form.raw else f"{MULTIPART} or {JSON}"
+    kinds = [*(["image/*", RAW] if form.raw else []), MULTIPART, *([JSON] if form.json else [])]
+    expected = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
     raise UnsupportedMediaError(f"content type: expected {expected}, got {name[:64] or 'none'}")
 
 

@@ -31,6 +31,12 @@ LINGER_BYTES: Final = 64 * 1024 * 1024
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 
+def request_id_of(headers: Headers) -> str:
+    """The caller's own id if it sent a usable one, else a new one."""
+    came = headers.get(REQUEST_ID_HEADER, "")
+    return came if _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
+
+
 class RequestMiddleware:
     """Gives each request an id, answers unforeseen errors, and lets a refused sender read the refusal.
 
@@ -71,8 +77,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        came = headers.get(REQUEST_ID_HEADER, "")
-        self.request_id = came if _REQUEST_ID.fullmatch(came) else uuid.uuid4().hex
+        self.request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = self.request_id
         REQUEST_ID.set(self.request_id)  # uvicorn runs each request in a context of its own
         self.has_started = False

@@ -14,13 +14,14 @@ _REF = "#/components/schemas/{model}"
 _BINARY = {"type": "string", "format": "binary"}
 
 
-def request_body(field: str, message: type[PicturesMessage], *, raw: bool) -> dict[str, Any]:
+def request_body(field: str, message: type[PicturesMessage], *, raw: bool, json: bool) -> dict[str, Any]:
     """Describe the body of one endpoint, for `openapi_extra`."""
     parts = _BINARY if raw else {"type": "array", "items": _BINARY}
     form = {"type": "object", "properties": {field: parts}, "required": [field], "additionalProperties": False}
     content: dict[str, Any] = {"image/*": {"schema": _BINARY}, RAW: {"schema": _BINARY}} if raw else {}
     content[MULTIPART] = {"schema": form}
-    content[JSON] = {"schema": {"$ref": _REF.format(model=message.__name__)}}
+    if json:
+        content[JSON] = {"schema": {"$ref": _REF.format(model=message.__name__)}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -4,13 +4,18 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from ferserve.faces.occlusion import MAX_GRID, MIN_GRID
 from ferserve.serving.requests import (
     MAX_DETECTION_SIZE_PX,
     MAX_FACES_LIMIT,
     MIN_DETECTION_SIZE_PX,
     AnalyzeOptions,
+    OcclusionQuestion,
     Priority,
 )
+from ferserve.serving.rest_calls import MAX_TIMEOUT_MS
+from ferserve.serving.streams import StreamMode, StreamOptions
+from ferserve.serving.tracking import MAX_SMOOTHING
 
 PRIORITY_PREFIX: Final = "PRIORITY_"
 
@@ -54,6 +59,43 @@ class OptionsMessage(_Request):
             exact=self.exact,
             max_faces=self.max_faces,
         )
+
+
+class StreamOptionsMessage(OptionsMessage):
+    """What a stream may ask for: query parameters of the WebSocket's address, or its first text message."""
+
+    mode: Literal["recorded", "live"] = Field(
+        "recorded", description="Every frame, which slows the sender down; or the newest, which drops older ones."
+    )
+    tracks: bool = Field(default=False, description="Follow faces from frame to frame: each gets a track_id.")
+    smoothing: float = Field(
+        0.0, ge=0, le=MAX_SMOOTHING, description="Weight that a face's earlier scores and box keep; turns tracks on."
+    )
+    timeout_ms: int | None = Field(
+        None, ge=1, le=MAX_TIMEOUT_MS, description="Milliseconds after its arrival at which a frame is of no use."
+    )
+
+    def to_stream_options(self) -> StreamOptions:
+        """How the stream is run, free of the protocol."""
+        return StreamOptions(mode=StreamMode(self.mode), tracks=self.tracks, smoothing=self.smoothing)
+
+
+class OcclusionOptionsMessage(OptionsMessage):
+    """What an occlusion map may be asked for, as query parameters."""
+
+    face: int = Field(
+        0, ge=0, description="Place of the face in the answer of images:analyze for the same picture and options."
+    )
+    grid: int = Field(
+        OcclusionQuestion().grid,
+        ge=MIN_GRID,
+        le=MAX_GRID,
+        description="Places along one side of the map; the cost is its square in faces.",
+    )
+
+    def to_question(self) -> OcclusionQuestion:
+        """The same, free of the protocol."""
+        return OcclusionQuestion(face=self.face, grid=self.grid)
 
 
 class AnalyzeMessage(_Request):

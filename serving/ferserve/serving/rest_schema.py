@@ -145,6 +145,7 @@ class FaceMessage(_Message):
     expression: Named
     uncertain: bool
     quality: QualityMessage
+    track_id: int | None = None
 
 
 class ModelRefMessage(_Message):
@@ -219,6 +220,15 @@ class BatchAnalyzeReply(_Message):
     items: list[BatchAnalyzeItem]
 
 
+class StreamReplyMessage(_Message):
+    """The reply to one frame of a stream: exactly one of `analysis` and `error`."""
+
+    id: str = Field(description="The frame's id in decimal digits: JSON's numbers do not hold 64 bits everywhere.")
+    dropped_frames: int = Field(description="Frames that were dropped between this one and the one answered before.")
+    analysis: ImageAnalysisMessage | None = None
+    error: ErrorDetail | None = None
+
+
 class ClassifyFacesItem(_Message):
     """What became of one crop: exactly one of the two."""
 
@@ -230,6 +240,31 @@ class ClassifyFacesReply(_Message):
     """One item a crop, in the order sent."""
 
     items: list[ClassifyFacesItem]
+    model: ModelRefMessage
+    timings: TimingsMessage
+
+
+def _corners(value: Any) -> Any:
+    return [{"x": corner.real, "y": corner.imag} for corner in value] if isinstance(value, tuple) else value
+
+
+def _rows(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+class OcclusionMessage(_Message):
+    """Which parts of one face its top expression rests on."""
+
+    width_px: int
+    height_px: int
+    face: FaceMessage
+    corners: Annotated[list[PointMessage], BeforeValidator(_corners)] = Field(
+        validation_alias=AliasPath("square", "corners"),
+        description="Of the square that the map lies on: top left, top right, bottom right, bottom left.",
+    )
+    drops: Annotated[list[list[Float32]], BeforeValidator(_rows)] = Field(
+        description="What the score loses where the face is covered, -1 to 1; rows from the square's upper edge."
+    )
     model: ModelRefMessage
     timings: TimingsMessage
 

@@ -14,6 +14,7 @@ from ferserve.serving.client.calls import Call, Result, StreamReply
 from ferserve.serving.client.failures import error_of_rpc
 from ferserve.serving.client.retry import Attempts, ClientConfig
 from ferserve.serving.requests import AnalyzeOptions, FacesClassification, ImageAnalysis, ModelInfo
+from ferserve.serving.streams import StreamOptions
 from ferserve.v1 import expression_service_pb2 as pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
@@ -93,10 +94,14 @@ class AsyncClient:
         frames: AsyncIterable[tuple[int, bytes]],
         options: AnalyzeOptions = calls.DEFAULT_OPTIONS,
         *,
+        stream: StreamOptions = calls.DEFAULT_STREAM,
         timeout_s: float | None = None,
         frame_timeout_s: float | None = None,
     ) -> AsyncIterator[StreamReply]:
-        """Analyse frames as they come; exactly one reply each, not always in the frames' order.
+        """Analyse frames as they come; exactly one reply to each that is not dropped.
+
+        Replies come in the frames' order where `stream` is live or has tracks, elsewhere not always. Only a live
+        stream drops frames, for newer ones; the next reply counts them.
 
         Nothing is retried. To leave the loop early ends the stream; `contextlib.aclosing` makes it so at once.
 
@@ -104,6 +109,7 @@ class AsyncClient:
             frames: ids (0 to 2**64 - 1) and encoded pictures; read no faster than the server answers.
                 What it raises is raised here after the replies to the frames before.
             options: for every frame.
+            stream: which frames are analysed, and whether faces are followed.
             timeout_s: of the whole stream; None for as long as frames come.
             frame_timeout_s: of each frame from its arrival at the server; None leaves it to the server.
         Raises:
@@ -114,7 +120,7 @@ class AsyncClient:
         async def requests() -> AsyncIterator[pb.StreamAnalyzeRequest]:
             try:
                 async for frame in frames:
-                    yield calls.frame_to_pb(frame, options, frame_timeout_s)
+                    yield calls.frame_to_pb(frame, options, stream, frame_timeout_s)
             except Exception as error:  # noqa: BLE001 - gRPC would log it and cancel; the caller is to have it
                 broken.append(error)
 

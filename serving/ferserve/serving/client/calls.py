@@ -13,14 +13,17 @@ from ferserve.serving.convert import (
     model_from_pb,
     options_to_pb,
     outcome_from_pb,
+    stream_options_to_pb,
 )
 from ferserve.serving.requests import AnalyzeOptions, FacesClassification, ImageAnalysis, ModelInfo
+from ferserve.serving.streams import StreamOptions
 from ferserve.v1 import expression_service_pb2 as pb
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 # The server bounds what it sends; an answer to a large batch must not fail on this side.
 CHANNEL_OPTIONS: Final = (("grpc.max_receive_message_length", -1),)
 DEFAULT_OPTIONS: Final = AnalyzeOptions()
+DEFAULT_STREAM: Final = StreamOptions()
 
 Result = TypeVar("Result")
 
@@ -41,10 +44,12 @@ class StreamReply:
     Attributes:
         id: the frame's id.
         outcome: what was found, or why nothing can be said.
+        dropped_frames: of a live stream, that came between this one and the one answered before it.
     """
 
     id: int
     outcome: ImageAnalysis | FerserveError
+    dropped_frames: int = 0
 
 
 def analyze_call(image: bytes, options: AnalyzeOptions) -> Call[ImageAnalysis]:
@@ -78,14 +83,20 @@ def model_call(name: str) -> Call[ModelInfo]:
 
 
 def frame_to_pb(
-    frame: tuple[int, bytes], options: AnalyzeOptions, frame_timeout_s: float | None
+    frame: tuple[int, bytes], options: AnalyzeOptions, stream: StreamOptions, frame_timeout_s: float | None
 ) -> pb.StreamAnalyzeRequest:
     """One frame of a stream; a timeout below a millisecond counts as one."""
     frame_id, image = frame
     timeout_ms = None if frame_timeout_s is None else max(1, round(frame_timeout_s * 1000))
-    return pb.StreamAnalyzeRequest(id=frame_id, image=image, options=options_to_pb(options), timeout_ms=timeout_ms)
+    return pb.StreamAnalyzeRequest(
+        id=frame_id,
+        image=image,
+        options=options_to_pb(options),
+        timeout_ms=timeout_ms,
+        stream=stream_options_to_pb(stream),
+    )
 
 
 def reply_from_pb(message: pb.StreamAnalyzeResponse) -> StreamReply:
     """The reply to one frame of a stream."""
-    return StreamReply(id=message.id, outcome=outcome_from_pb(message))
+    return StreamReply(id=message.id, outcome=outcome_from_pb(message), dropped_frames=message.dropped_frames)
