@@ -61,4 +61,4 @@ monitoring: $(VENV)/.ready ## write the dashboards and Prometheus rules of k8s/c
 	$(VENV)/bin/python k8s/generate
 
 clean: ## remove both environments and every cache
-	rm -rf $(SERVE_VENV) $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(SERVE_VENV) $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache

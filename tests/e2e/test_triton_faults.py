@@ -2,13 +2,17 @@
 
 import asyncio
 import io
+import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -17,7 +21,9 @@ from PIL import Image
 from tests.e2e.triton_server import TritonServer
 
 from ferserve.faces.errors import FerserveError
+from ferserve.faces.index import open_archive
 from ferserve.serving.client import AsyncClient
+from ferserve.serving.triton_model.repository import RepositoryOptions, write_repository
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 CALLERS = 4
@@ -60,9 +66,14 @@ def start_triton(repository, tmp_path):
 
 
 @pytest.fixture
-def tell(request) -> Callable[[str], None]:
-    """Writes a line into the test's report."""
-    return request.config.get_terminal_writer().line
+def tell(capsys) -> Callable[[str], None]:
+    """Writes a line past pytest's capture."""
+
+    def write(line: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{line}\n")
+
+    return write
 
 
 class Load:
@@ -75,6 +86,7 @@ class Load:
         self.answered = 0
         self.failed: Counter[str] = Counter()
         self.slowest_s = 0.0
+        self.archives: set[str] = set()
 
     async def caller(self, seed: int) -> None:
         face = np.random.default_rng(seed).integers(0, 255, (48, 48), dtype=np.uint8)
@@ -84,7 +96,8 @@ class Load:
             while not self._stopped:
                 began_s = time.monotonic()
                 try:
-                    (item,) = (await client.classify([buffer.getvalue()], timeout_s=CALL_S)).items
+                    answer = await client.classify([buffer.getvalue()], timeout_s=CALL_S)
+                    (item,) = answer.items
                 except FerserveError as error:
                     item = error
                 if isinstance(item, FerserveError):
@@ -93,6 +106,7 @@ class Load:
                 else:
                     assert abs(item.scores.sum() - 1) < 1e-3
                     self.answered += 1
+                    self.archives.add(answer.model.archive_sha256)
                     self._one_more.set()
                     self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
 
@@ -122,10 +136,10 @@ async def load_on(target: str) -> AsyncIterator[Load]:
 def start_with(start_gateway, tmp_path) -> Callable:
     """A gateway over these Tritons, once all of them work."""
 
-    def start(*servers: TritonServer):
+    def start(*servers: TritonServer, archive: str | Path = "default"):
         file = tmp_path / "gateway.toml"
-        file.write_text(SETTINGS.format(endpoints=[server.endpoint for server in servers]).replace("'", '"'))
-        served = start_gateway("--config", str(file))
+        file.write_text(SETTINGS.format(endpoints=json.dumps([server.endpoint for server in servers])))
+        served = start_gateway("--config", str(file), "--model", str(archive))
         wait_for(lambda: set(circuits(served).values()) == {"closed"})
         return served
 
@@ -211,4 +225,26 @@ async def test_of_two_tritons_one_hangs_and_no_answer_is_lost(start_triton, star
     tell(
         f"Triton stopped: {load.answered} answers, slowest {load.slowest_s:.1f} s; used {back_s:.1f} s after it went on"
     )
+    assert not load.failed
+
+
+async def test_an_archive_is_replaced_on_triton_and_no_answer_is_lost(
+    repository, start_triton, start_with, pack_archive, tiny_graph_of_seed, tmp_path, tell
+):
+    path = tmp_path / "served.mar"
+    versions = [open_archive(str(pack_archive("tiny", graph=tiny_graph_of_seed(seed)))) for seed in (1, 2)]
+    for version in versions:
+        write_repository(version, repository, RepositoryOptions())
+    shutil.copyfile(versions[0].path, path)
+    served = start_with(start_triton(), archive=path)
+    async with load_on(served.grpc) as load, httpx.AsyncClient(base_url=served.admin, timeout=RECOVERY_S) as admin:
+        await load.more()
+        shutil.copyfile(versions[1].path, path)
+        began_s = time.monotonic()
+        answer = (await admin.post("/archives/tiny:reload")).json()
+        took_s = time.monotonic() - began_s
+        await load.more()
+    tell(f"archive replaced on Triton: {load.answered} answers, slowest {load.slowest_s:.1f} s; reload {took_s:.1f} s")
+    assert answer["model"]["archive_sha256"] == versions[1].sha256
+    assert load.archives == {version.sha256 for version in versions}
     assert not load.failed

@@ -120,8 +120,8 @@ def measured_and_kept():
     scores, int8 = (np.where(np.eye(7, dtype=bool)[t], 0.4, 0.1).astype(np.float32) for t in (float_top, top))
     report = make_report(scores, labels)
     measured = Measurement(
-        precision="fp32", report=report, without_duplicates=None, dropped={}, data_sha256="", scores=scores,
-        labels=labels,
+        precision="fp32", report=report, without_duplicates=None, without_similar=None, dropped={}, data_sha256="",
+        scores=scores, labels=labels,
     )  # fmt: skip
     return measured, compare(scores, int8, labels)
 

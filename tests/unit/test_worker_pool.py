@@ -220,8 +220,9 @@ async def test_a_lone_worker_is_not_asked_twice():
     (a,) = servers("a")
     a.behaviour = broken
     async with Bench([a]) as bench:
-        with pytest.raises(WorkerFailedError):
+        with pytest.raises(WorkerFailedError) as caught:
             await bench.score(1)
+        assert caught.value.retry_after_s == CONFIG.retry_s, "its caller may try again"
     assert a.batches == [[1]]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isinf
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ferserve.serving.benchmarks.against import AgainstReport
 from ferserve.serving.benchmarks.costs import Check, Costs
@@ -60,7 +60,7 @@ def print_against(report: AgainstReport) -> None:
     """The gateway and fer side by side."""
     console = report_console()
     table = Table(
-        "",
+        Column("", no_wrap=True),
         "photos a second",
         "p50 ms",
         "faces a photo",

@@ -71,7 +71,7 @@ def estimate_summary(estimate: "Estimate") -> dict[str, Any]:
         "sample_seconds": round(estimate.sample.seconds, 3),
         "pictures_per_s": round(estimate.sample.pictures_per_s, 2),
         "faces_per_s": round(estimate.sample.faces_per_s, 2),
-        "seconds": round(estimate.seconds, 1),
+        "seconds": round(estimate.seconds, 3),
         "low_s": round(estimate.low_s, 1),
         "high_s": round(estimate.high_s, 1),
         "faces": estimate.faces,

@@ -312,6 +312,8 @@ class Replica:
 
     def _failed(self, error: FerserveError, cause: FailureCause, scores: ScoreBatch | None = None) -> Attempt:
         self._observer.worker_failed(self.name, cause, error.message)
+        # Scoring is safe to repeat, and by then the batch goes elsewhere or finds the worker mended.
+        error.retry_after_s = self._config.retry_s
         at_once = cause in {FailureCause.ANSWER, FailureCause.PROBE} or isinstance(error, WorkerDeadError)
         if cause is not FailureCause.LATE and self._circuit.failed(self._clock(), at_once=at_once):
             _log.warning("worker %s of %s is taken out: %s", self.name, self._expected.model, error)
