@@ -11,7 +11,8 @@ from ferserve.serving.errors import (
     RateLimitedError,
     UnauthenticatedError,
 )
-from ferserve.serving.keys import GUARDED, Exemption, Purpose, Scope, new_key, read_keys, sha256_of
+from ferserve.serving.keys import new_key, read_keys, sha256_of
+from ferserve.serving.purposes import GUARDED, Exemption, Purpose, Scope
 
 KEY = "fer_" + "k" * 43
 TODAY = date(2026, 11, 25)

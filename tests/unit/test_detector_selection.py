@@ -31,10 +31,11 @@ class FixedNet(nn.Module):
     def __init__(self, face_score, other_score):
         super().__init__()
         self.device_mark = nn.Parameter(torch.zeros(1))
-        numbers = np.full((len(GRID), 15), -9, np.float32)
+        numbers = np.full((len(GRID), 16), -9, np.float32)
         rows = np.array([40, 150])
-        numbers[rows, 0] = np.log([face_score / (1 - face_score), other_score / (1 - other_score)])
-        numbers[rows, 1:] = encode(np.concatenate((FACE, OTHER)), np.concatenate((POINTS, POINTS + 50)), GRID[rows])
+        # cls and obj alike, so that their geometric mean is the score.
+        numbers[rows, :2] = np.log([[score / (1 - score)] for score in (face_score, other_score)])
+        numbers[rows, 2:] = encode(np.concatenate((FACE, OTHER)), np.concatenate((POINTS, POINTS + 50)), GRID[rows])
         self.levels = [torch.from_numpy(numbers[None, GRID[:, 2] == stride]) for stride in (8, 16, 32)]
 
     def forward(self, _pictures):

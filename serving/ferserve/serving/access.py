@@ -15,7 +15,8 @@ from typing import Final, Protocol
 
 from ferserve.faces.errors import FerserveError
 from ferserve.serving.errors import ForbiddenError, PurposeRefusedError, RateLimitedError, UnauthenticatedError
-from ferserve.serving.keys import Key, KeyRing, Scope
+from ferserve.serving.keys import Key, KeyRing
+from ferserve.serving.purposes import Scope
 
 MAX_RETRY_S: Final = 60.0
 AUDIT: Final = "ferserve.audit"

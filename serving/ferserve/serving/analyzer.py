@@ -35,11 +35,11 @@ from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver, Outcome
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.health import Health
-from ferserve.serving.keys import Scope
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.preparation import PreparationStage
 from ferserve.serving.preparer import Caller, Preparer, Steps
+from ferserve.serving.purposes import Scope
 from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import (
     AnalyzeOptions,

@@ -19,9 +19,9 @@ from ferserve.serving.access import Gate
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.grpc_requests import Context
 from ferserve.serving.health import Health
-from ferserve.serving.keys import Scope
 from ferserve.serving.logs import REQUEST_ID
 from ferserve.serving.observing import RequestObserver
+from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.status import public_error, rich_status
 

@@ -10,51 +10,19 @@ import secrets
 import tomllib
 from collections.abc import Callable
 from datetime import date
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ferserve.serving.errors import ConfigError
+from ferserve.serving.purposes import GUARDED, Exemption, Purpose, Scope
 
 KEY_BYTES: Final = 32
 KEY_PREFIX: Final = "fer_"
 """Lets scanners for leaked secrets know one."""
 CHECK_EVERY_S: Final = 1.0
 logger = logging.getLogger(__name__)
-
-
-class Scope(StrEnum):
-    """What a caller asks for."""
-
-    ANALYZE = "analyze"
-    MODELS = "models"
-
-
-class Purpose(StrEnum):
-    """Where the answers of a key are used."""
-
-    ACCESSIBILITY = "accessibility"
-    ENTERTAINMENT = "entertainment"
-    HEALTH = "health"
-    PERSONAL = "personal"
-    RESEARCH = "research"
-    RETAIL = "retail"
-    TRANSPORT = "transport"
-    WORKPLACE = "workplace"
-    EDUCATION = "education"
-
-
-class Exemption(StrEnum):
-    """Reasons for which the law allows it at work and in education."""
-
-    MEDICAL = "medical"
-    SAFETY = "safety"
-
-
-GUARDED: Final = frozenset({Purpose.WORKPLACE, Purpose.EDUCATION})
-"""Regulation (EU) 2024/1689, article 5(1)(f)."""
 
 
 class Key(BaseModel, frozen=True, extra="forbid"):

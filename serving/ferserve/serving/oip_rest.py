@@ -19,7 +19,6 @@ from starlette.responses import Response
 from ferserve.faces.errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
 from ferserve.serving.access import Gate
 from ferserve.serving.health import Health
-from ferserve.serving.keys import Scope
 from ferserve.serving.oip import (
     EXTENSIONS,
     OUTPUT,
@@ -34,6 +33,7 @@ from ferserve.serving.oip import (
     input_spec,
     output_spec,
 )
+from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import CropScores
 from ferserve.serving.rest_body import RAW, BodyReader
 from ferserve.serving.rest_calls import request_context, unless_caller_leaves

@@ -23,12 +23,12 @@ from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import check_port
-from ferserve.serving.keys import Scope
 from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_rest import add_inference_routes
 from ferserve.serving.pages import add_page
 from ferserve.serving.probes import add_probes
+from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
 from ferserve.serving.rest_calls import request_context, unless_caller_leaves

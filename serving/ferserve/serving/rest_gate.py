@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 
 from ferserve.serving.access import Gate
-from ferserve.serving.keys import Scope
+from ferserve.serving.purposes import Scope
 
 
 def asking(gate: Gate, scope: Scope) -> Callable[[Request], Awaitable[None]]:

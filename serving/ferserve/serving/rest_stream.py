@@ -27,9 +27,9 @@ from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.errors import CallCancelledError, DeadlineError, OverloadedError
 from ferserve.serving.health import Health
-from ferserve.serving.keys import Scope
 from ferserve.serving.logs import REQUEST_ID
 from ferserve.serving.observing import RequestObserver, encoding
+from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_errors import error_detail, validation_message
 from ferserve.serving.rest_middleware import request_id_of

@@ -1,11 +1,14 @@
 """`ferserve key`: a new API key, and the entry that lets a gateway know it."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferserve.serving.keys import Exemption, Key, Purpose, Scope, new_key
+from ferserve.serving.purposes import Exemption, Purpose, Scope
+
+if TYPE_CHECKING:
+    from ferserve.serving.keys import Key  # pydantic's, which `--help` can do without
 
 Scopes = Annotated[list[Scope] | None, typer.Option("--scope", help="What for; everything unless told otherwise.")]
 Expires = Annotated[
@@ -29,6 +32,7 @@ def key(
     from pydantic import ValidationError
 
     from ferserve.serving.errors import ConfigError
+    from ferserve.serving.keys import Key, new_key
 
     secret, sha256 = new_key()
     try:
@@ -48,7 +52,7 @@ def key(
     typer.echo(_toml(entry), nl=False)
 
 
-def _toml(entry: Key) -> str:
+def _toml(entry: "Key") -> str:
     lines = [f'name = "{entry.name}"', f'sha256 = "{entry.sha256}"', f'purpose = "{entry.purpose}"']
     lines.append("scopes = [" + ", ".join(f'"{scope}"' for scope in sorted(entry.scopes)) + "]")
     if entry.exemption is not None:
