@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from ferserve.faces.errors import InvalidImageError, Reason
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import stream_reply_to_pb
+from ferserve.serving.errors import UnauthenticatedError
 from ferserve.serving.health import Health
 from ferserve.serving.http_server import HttpServer, bind
 from ferserve.serving.requests import AnalyzeOptions, Priority
@@ -250,6 +251,38 @@ async def test_pages_of_other_hosts_open_no_stream_unless_they_are_named(start):
         async with connect(url, origin=origin) as socket:
             await socket.send(frame(1))
             assert "analysis" in await reply_of(socket)
+
+
+async def test_a_gateway_with_keys_asks_for_one_before_the_first_frame(fake_analyzer, health, fake_observer):
+    class Shut:
+        """A gate that nobody passes."""
+
+        def identify(self, authorization, scope):
+            raise UnauthenticatedError(f"expected a key for {scope}, got {len(authorization)}")
+
+    streams = StreamConfig()
+    app = create_rest_app(
+        fake_analyzer,
+        health,
+        HttpConfig(port=0),
+        max_image_bytes=1000,
+        streams=streams,
+        bodies=BodyBudget(2**20),
+        observer=fake_observer,
+        version="1",
+        gate=Shut(),
+    )
+    server = HttpServer(
+        app, bind("127.0.0.1", 0), header_timeout_s=10.0, keep_alive_s=5, max_message_bytes=max_message_bytes(streams)
+    )
+    server.start()
+    async with connect(f"ws://{server.address}/v1/stream") as socket:
+        assert (await reply_of(socket))["error"]["reason"] == "UNAUTHENTICATED"
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+    await server.stop(0)
+    assert closed.value.rcvd.code == 1008
+    assert fake_analyzer.asked == []
 
 
 async def test_what_else_is_a_websocket_is_refused(url):
