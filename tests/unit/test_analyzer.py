@@ -334,7 +334,7 @@ async def test_a_full_house_refuses_before_anything_costs(make: Callable[..., Ho
 
 
 async def test_bulk_photos_do_not_hold_up_a_selfie_before_detection(make: Callable[..., House]):
-    house = make(threads=1)
+    house = make(threads=1, turn_ms=60_000)  # or a slow machine would end turns
     house.detector.go_on.clear()
     calls = [asyncio.create_task(house.analyze(picture(300, 200)))]
     await house.detecting()
@@ -659,7 +659,15 @@ async def test_the_default_must_be_loaded(house: House):
 
 @pytest.mark.parametrize(
     "field",
-    ["default_deadline_ms", "threads", "images_at_once", "max_crops", "decode_budget_bytes", "max_decode_bytes"],
+    [
+        "default_deadline_ms",
+        "threads",
+        "turn_ms",
+        "images_at_once",
+        "max_crops",
+        "decode_budget_bytes",
+        "max_decode_bytes",
+    ],
 )
 def test_a_setting_out_of_range_is_named_with_its_value(field: str):
     with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):

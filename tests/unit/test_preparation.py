@@ -11,11 +11,12 @@ from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.metrics import Metrics
-from ferserve.serving.preparation import SLICE_S, PreparationStage
+from ferserve.serving.preparation import PreparationStage
 from ferserve.serving.preparer import Caller, Steps
 from ferserve.serving.requests import Priority
 
-STEP_S = SLICE_S / 4
+TURN_S = 0.015
+STEP_S = TURN_S / 4
 
 
 class CountingExecutor(Executor):
@@ -45,6 +46,7 @@ class House:
             self.executor,
             slots=1,
             bulk_share=0.05,
+            turn_s=TURN_S,
             memory=self.memory,
             observer=Metrics().preparation(),
             clock=lambda: self.now_s,

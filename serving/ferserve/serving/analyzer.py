@@ -67,6 +67,8 @@ class AnalyzerConfig:
     Attributes:
         default_deadline_ms: for requests that name none, at least 1; each photo of `analyze_many` has it to itself.
         threads: photos that are decoded and searched side by side, at least 1; all cores unless told otherwise.
+        turn_ms: how long a photo has its thread before it lets others go first between two steps, at least 1; a selfie
+            of 640 x 480 is done in the default.
         images_at_once: photos of one `analyze_many` in flight together, at least 1; more would only take the places
             of other requests.
         max_crops: most crops in one `classify`, at least 1.
@@ -79,6 +81,7 @@ class AnalyzerConfig:
 
     default_deadline_ms: int = 10_000
     threads: int = field(default_factory=available_cores)
+    turn_ms: int = 15
     images_at_once: int = 8
     max_crops: int = 512
     decode_budget_bytes: int = 72 * 2**20
@@ -159,6 +162,7 @@ class Analyzer:
             executor,
             slots=config.threads,
             bulk_share=bulk_share,
+            turn_s=config.turn_ms / 1000,
             memory=MemoryBudget(config.decode_budget_bytes, bulk_share=bulk_share, clock=clock),
             observer=observer.preparation(),
             clock=clock,

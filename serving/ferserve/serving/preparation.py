@@ -4,9 +4,9 @@ Detection is the dearest part of a request, so photos wait for a thread as faces
 dispatcher over the same policy, with one photo to a batch. A folder of bulk photos therefore does not stand between a
 selfie and its detection.
 
-Nor does a crowd. A photo's work comes in steps (see `preparer`); when it has had its thread for `SLICE_S` and others
-wait, it is parked after the step and gets back in line, behind one turn of everybody else. A parked photo keeps its
-pixels, so there are no more places to park than threads: with none free it goes on.
+Nor does a crowd. A photo's work comes in steps (see `preparer`); when it has had its thread for a turn's length and
+others wait, it is parked after the step and gets back in line, behind one turn of everybody else. A parked photo keeps
+its pixels, so there are no more places to park than threads: with none free it goes on.
 
 Decoding is granted `FREE_BYTES` on every thread. A picture that takes more says so before it takes anything; it gives
 its thread back, waits for that much of the `MemoryBudget`, and has another turn (docs/adr/0012-memory.md).
@@ -33,8 +33,6 @@ from ferserve.serving.requests import Priority
 
 ResultT = TypeVar("ResultT")
 
-SLICE_S: Final = 0.015
-"""A selfie of 640 x 480 is done in one."""
 _PHOTOS_A_TURN: Final = 1
 """Turns of one request in a row before another request has its turn."""
 
@@ -48,6 +46,7 @@ class PreparationStage:
         executor: at least `slots` threads.
         slots: photos side by side.
         bulk_share: as in `BatchPolicyConfig`.
+        turn_s: how long a photo has its thread while others wait.
         memory: for pictures that take more than `FREE_BYTES`; nobody else's.
         clock: seconds, rising, at the rate of the event loop's; read on threads too.
     """
@@ -58,11 +57,13 @@ class PreparationStage:
         *,
         slots: int,
         bulk_share: float,
+        turn_s: float,
         memory: MemoryBudget,
         observer: DispatchObserver,
         clock: Callable[[], float],
     ) -> None:
         self._executor = executor
+        self._turn_s = turn_s
         self._memory = memory
         self._clock = clock
         self._parking = threading.Semaphore(slots)
@@ -139,9 +140,9 @@ class PreparationStage:
         finally:
             photo.abandon()
 
-    def _is_over(self, turns_s: float) -> bool:
+    def _is_over(self, taken_s: float) -> bool:
         """Whether a turn that has taken so long is to end; asked on its thread."""
-        return self._dispatcher.waiting > 0 and turns_s >= SLICE_S
+        return self._dispatcher.waiting > 0 and taken_s >= self._turn_s
 
     async def _on_thread(self, turns: list[Callable[[], object]], _left_s: float) -> list[object]:
         loop = asyncio.get_running_loop()
