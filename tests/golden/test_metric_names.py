@@ -40,6 +40,7 @@ def exercised() -> Metrics:
     metrics.batches("mobilenet").dropped(Drop.EXPIRED, 1)
     metrics.workers("mobilenet").circuit_changed("worker-0:7070", CircuitState.CLOSED)
     metrics.preparation().dropped(Drop.CANCELLED, 1)
+    metrics.frame_done(None)
     return metrics
 
 
