@@ -25,7 +25,8 @@ from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image, Quality, QualityIssue, ScoredFace
 from ferserve.serving.admin import AdminConfig
 from ferserve.serving.admission import Admission, AdmissionConfig, Bound
-from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.app import Gateway
 from ferserve.serving.batcher import Batcher
 from ferserve.serving.body_budget import BodyBudget

@@ -20,7 +20,7 @@ from ferserve.faces.cpu import read_cpu
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.precision import resolve_precision
 from ferserve.serving.admin import AdminConfig
-from ferserve.serving.analyzer import AnalyzerConfig
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.app import serve
 from ferserve.serving.config import ServeConfig, ShutdownConfig
 from ferserve.serving.engine import ModelsConfig, open_archives

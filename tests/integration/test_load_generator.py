@@ -7,7 +7,7 @@ from itertools import repeat
 import pytest
 
 from ferserve.serving.admin import AdminConfig
-from ferserve.serving.analyzer import AnalyzerConfig
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.app import Gateway
 from ferserve.serving.benchmarks.exchanges import Answer, Ending
 from ferserve.serving.benchmarks.gateways import Subject

@@ -25,7 +25,7 @@ from ferserve.faces.labels import LABELS
 from ferserve.faces.session import ScoringSession
 from ferserve.serving.admin import AdminConfig
 from ferserve.serving.admission import AdmissionConfig, Forecast
-from ferserve.serving.analyzer import AnalyzerConfig
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.app import Gateway
 from ferserve.serving.config import ServeConfig
 from ferserve.serving.engine import Engine, ModelsConfig, open_archives, running_engine

@@ -22,7 +22,8 @@ from ferserve.faces.errors import FerserveError
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image
 from ferserve.serving.admission import Admission, AdmissionConfig
-from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.batcher import Batcher
 from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
 from ferserve.serving.client.failures import error_of_rpc

@@ -14,7 +14,8 @@ from ferserve.faces.labels import Expression
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Image
 from ferserve.serving.admission import Admission, AdmissionConfig
-from ferserve.serving.analyzer import MAX_DEADLINE_S, Analyzer, AnalyzerConfig
+from ferserve.serving.analyzer import MAX_DEADLINE_S, Analyzer
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.batcher import Batcher
 from ferserve.serving.errors import (
     DeadlineError,

@@ -13,7 +13,8 @@ from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection, Quality, ScoredFace
 from ferserve.faces.wire import PhotoOptions, RemoteError, ScoredPhoto
 from ferserve.serving.admission import Admission, AdmissionConfig
-from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.batcher import Batcher
 from ferserve.serving.errors import DeadlineError, WorkerFailedError
 from ferserve.serving.metrics import Metrics

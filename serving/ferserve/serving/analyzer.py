@@ -8,9 +8,9 @@ all of it, so whichever way a request ends, its place is free again.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypedDict, TypeVar
+from typing import Final, TypedDict, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ferserve.faces.types import Crop, ScoredFace
 from ferserve.faces.wire import PhotoOptions
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, Forecast
+from ferserve.serving.analyzer_config import AnalysisObserver, AnalyzerConfig
 from ferserve.serving.answers import (
     Waits,
     crops_answer,
@@ -31,8 +32,7 @@ from ferserve.serving.answers import (
     tensor_answer,
 )
 from ferserve.serving.batcher import FaceOutcome
-from ferserve.serving.cores import available_cores
-from ferserve.serving.dispatch import DispatchObserver, Outcome
+from ferserve.serving.dispatch import Outcome
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.health import Health
 from ferserve.serving.memory_budget import MemoryBudget
@@ -58,61 +58,6 @@ from ferserve.serving.workers.protocol import CropBatch
 ResultT = TypeVar("ResultT")
 MAX_DEADLINE_S: Final = 3600.0
 """Longest that a request holds its place, however long its caller would wait."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnalyzerConfig:
-    """How requests are run.
-
-    Attributes:
-        default_deadline_ms: for requests that name none, at least 1; each photo of `analyze_many` has it to itself.
-        threads: photos that are decoded and searched side by side, at least 1; all cores unless told otherwise.
-        turn_ms: how long a photo has its thread before it lets others go first between two steps, at least 1; a selfie
-            of 640 x 480 is done in the default.
-        images_at_once: photos of one `analyze_many` in flight together, at least 1; more would only take the places
-            of other requests.
-        max_crops: most crops in one `classify`, at least 1.
-        decode_budget_bytes: memory that decoding may take for large pictures together, beyond what every thread has for
-            small ones, at least 1. A picture that takes more than this goes alone. With this default, the default
-            archive and two cores a gateway stays under 350 MB with JPEG and with 1080p PNG, not with several PNGs of
-            12 megapixels (docs/adr/0012-memory.md).
-        max_decode_bytes: a picture that takes more than this by itself is refused, at least 1.
-    """
-
-    default_deadline_ms: int = 10_000
-    threads: int = field(default_factory=available_cores)
-    turn_ms: int = 15
-    images_at_once: int = 8
-    max_crops: int = 512
-    decode_budget_bytes: int = 72 * 2**20
-    max_decode_bytes: int = 288 * 2**20
-
-    def __post_init__(self) -> None:
-        for name in (item.name for item in fields(self)):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
-class AnalysisObserver(Protocol):
-    """Is told what was found and where the time went; must not raise and must not block."""
-
-    def preparation(self) -> DispatchObserver:
-        """Who is told about photos waiting for a thread."""
-
-    def stage(self, stage: str, duration_s: float) -> None:
-        """`decode`, `detect` or `preprocess` of one request took so long."""
-
-    def forecast(self, foreseen_s: float, took_s: float) -> None:
-        """A request that found the queues busy took so long, of which admission foresaw so much, above 0."""
-
-    def image_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
-        """A photo was answered; `tops` has the highest expression of each of its faces."""
-
-    def faces_scored(self, model: str, *, tops: Sequence[Expression], uncertain: int) -> None:
-        """Crops were answered; `tops` has the highest expression of each."""
-
-    def faces_skipped(self, faces: int) -> None:
-        """So many detections of a photo gave no crop and are left out of its answer."""
 
 
 class Analyzer:
@@ -383,8 +328,11 @@ class Analyzer:
         model = self._find(options.model)
         call = _Call(context.request_id, options.priority, self._deadline_s(context))
         forecast = self._forecast(model, call, faces=question.faces)
-        with self._admission.admit_crops(
-            size_bytes=len(data), priority=options.priority, forecast=forecast, faces=question.faces
+        with (
+            model.in_use(),
+            self._admission.admit_crops(
+                size_bytes=len(data), priority=options.priority, forecast=forecast, faces=question.faces
+            ),
         ):
             prepared = await self._prepared(
                 partial(self._preparer.occlusion, data, options, question, model.spec), call

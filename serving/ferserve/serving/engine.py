@@ -22,7 +22,8 @@ from ferserve.faces.index import DEFAULT, open_archive
 from ferserve.faces.precision import PRECISION_CHOICES, PrecisionChoice
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, AdmissionConfig
-from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.cores import stand_back
 from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics

@@ -17,7 +17,8 @@ from ferserve.faces.errors import FerserveError
 from ferserve.faces.index import read_detector, shipped_index
 from ferserve.faces.precision import resolve_precision
 from ferserve.serving.admission import AdmissionConfig
-from ferserve.serving.analyzer import Analyzer, AnalyzerConfig
+from ferserve.serving.analyzer import Analyzer
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.bulk.manifest import Settings
 from ferserve.serving.bulk.scoring import Scoring, scoring_settings
 from ferserve.serving.engine import EngineConfig, ModelsConfig, open_archives, running_engine
