@@ -15,7 +15,7 @@ from ferserve.serving.engine import CLOCK, Engine, EngineConfig, ModelsConfig, o
 from ferserve.serving.errors import ModelNotFoundError, WorkerFailedError
 from ferserve.serving.health import Health
 from ferserve.serving.metrics import Metrics
-from ferserve.serving.requests import AnalyzeOptions, RequestContext
+from ferserve.serving.requests import AnalyzeOptions, OcclusionQuestion, RequestContext
 
 CROP = (24, 24, 1)
 
@@ -35,6 +35,12 @@ class Place:
         """Archive that scored a tensor of crops."""
         patient = RequestContext(request_id="r", deadline_s=CLOCK() + 600)
         answer = await self.engine.analyzer.score(np.zeros((3, *CROP), np.uint8), AnalyzeOptions(), patient)
+        return answer.model.archive_sha256
+
+    async def occlude(self, photo: bytes) -> str:
+        """Archive that told what the one face's expression rests on."""
+        patient = RequestContext(request_id="r", deadline_s=CLOCK() + 600)
+        answer = await self.engine.analyzer.occlusion(photo, AnalyzeOptions(), OcclusionQuestion(grid=2), patient)
         return answer.model.archive_sha256
 
     async def score(self, photo: bytes, model: str = "") -> tuple[str, np.ndarray]:
@@ -97,6 +103,7 @@ async def test_no_request_is_lost_while_archives_change(place, tiny_archive, oth
         while not done.is_set():
             seen.append(await place.score(face_photo))
             await place.score_crops()
+            await place.occlude(face_photo)
             answered.release()
 
     async with asyncio.TaskGroup() as askers:  # one request that failed would end the test
