@@ -6,7 +6,7 @@ selfie and its detection.
 
 Nor does a crowd. A photo's work comes in steps (see `preparer`); when it has had its thread for a turn's length and
 others wait, it is parked after the step and gets back in line, behind one turn of everybody else. A parked photo keeps
-its pixels, so there are no more places to park than threads: with none free it goes on.
+its pixels, so there are half as many places to park as threads, at least one: with none free it goes on.
 
 Decoding is granted `FREE_BYTES` on every thread. A picture that takes more says so before it takes anything; it gives
 its thread back, waits for that much of the `MemoryBudget`, and has another turn (docs/adr/0012-memory.md).
@@ -66,7 +66,7 @@ class PreparationStage:
         self._turn_s = turn_s
         self._memory = memory
         self._clock = clock
-        self._parking = threading.Semaphore(slots)
+        self._parking = threading.Semaphore(max(1, slots // 2))
         self._dispatcher: Dispatcher[Callable[[], object], object] = Dispatcher(
             self._on_thread,
             FairQueue(max_jobs=slots, bulk_share=bulk_share, quantum=_PHOTOS_A_TURN),
