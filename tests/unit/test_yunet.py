@@ -105,6 +105,10 @@ def test_a_fresh_net_says_that_nothing_is_a_face():
     assert torch.sigmoid(score).mean().item() == pytest.approx(PRIOR, rel=0.5)
 
 
+def test_it_has_as_many_parameters_as_the_readme_says():
+    assert sum(parameter.numel() for parameter in YuNet().parameters()) == 53_104
+
+
 def test_from_published_weights_it_answers_as_the_published_net(net, weights):
     picture = picture_of(64, 96)
     with torch.inference_mode():
