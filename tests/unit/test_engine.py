@@ -57,6 +57,18 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(recipe, tmp_path):
     assert list(_run(recipe, tmp_path / "parts").epochs()) == []
 
 
+def test_an_epoch_of_several_views_sees_every_face_as_often(small, tmp_path):
+    several = replace(small, views=3)
+    run = _run(several, tmp_path)
+    order = run._order()
+    assert torch.equal(torch.bincount(order), torch.full((24,), 3))
+    assert not torch.equal(order[:24], order[24:48])
+    assert run.steps_per_epoch == 9
+    steps = []
+    next(run.epochs(lambda step, _loss: steps.append(step)))
+    assert steps == list(range(9))
+
+
 def test_another_recipe_does_not_take_over_a_folder(recipe, tmp_path):
     list(itertools.islice(_run(recipe, tmp_path).epochs(), 1))
     with pytest.raises(DataError, match="choose another --out"):

@@ -158,7 +158,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches only: a last batch of one face would break batch norm."""
-        return len(self.fit) // self.recipe.batch_size
+        return self.recipe.views * len(self.fit) // self.recipe.batch_size
 
     def epochs(self, on_step: Callable[[int, float], None] = lambda _step, _loss: None) -> Iterator[EpochRow]:
         """Run what is left of the recipe, one row an epoch, until it ends or patience does.
@@ -182,7 +182,7 @@ class Run:
         self.loss.train()
         progress, batch = self.progress, self.recipe.batch_size
         if self.order_N is None:
-            self.order_N = torch.randperm(len(self.fit), generator=self.generator)
+            self.order_N = self._order()
         begun, saved = self.clock() - progress.seconds, self.clock()
         while progress.step < self.steps_per_epoch:
             rows = self.order_N[progress.step * batch : (progress.step + 1) * batch]
@@ -223,6 +223,11 @@ class Run:
             stalls=self.progress.stalls,
         )
         return value
+
+    def _order(self) -> Tensor:
+        """Rows of an epoch: all faces in one order, then in another, `views` times."""
+        orders = [torch.randperm(len(self.fit), generator=self.generator) for _ in range(self.recipe.views)]
+        return torch.cat(orders)
 
     def _finish_epoch(self) -> EpochRow:
         started = self.clock()

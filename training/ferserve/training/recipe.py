@@ -27,6 +27,8 @@ ArchitectureName = Literal[
     "net_b_dal",
     "net_b_dal_wide",
     "net_b_dal_maps",
+    "net_b_normed",
+    "net_b_dal_normed",
     "caffenet",
     "caffenet_four_layers",
     "caffenet_attributes",
@@ -234,6 +236,7 @@ class Recipe(HashedSettings):
         precision: `bf16` runs the forward pass under autocast; weights stay float32.
         frozen_groups: so many of the architecture's groups, from the input on, keep their weights and statistics.
         trained: names of the submodules that alone are trained; empty trains all that `frozen_groups` leaves.
+        views: times that an epoch sees each face, every time another view; for sets too small to fill an epoch.
     """
 
     name: str
@@ -255,6 +258,7 @@ class Recipe(HashedSettings):
     frozen_groups: int = 0
     trained: tuple[str, ...] = ()
     task: TaskName = "expressions"
+    views: int = 1
 
     def __post_init__(self) -> None:
         check_setting(bool(self.phases), "phases", "at least one", self.phases)
@@ -262,6 +266,7 @@ class Recipe(HashedSettings):
         check_setting(self.patience_epochs > 0, "patience_epochs", "more than 0", self.patience_epochs)
         check_setting(0 < self.validation_share < 0.5, "validation_share", "0 to 0.5", self.validation_share)
         check_setting(self.frozen_groups >= 0, "frozen_groups", "0 or more", self.frozen_groups)
+        check_setting(self.views > 0, "views", "1 or more", self.views)
 
     def check_same_split(self, other: "Recipe", where: str) -> None:
         """Hold that neither recipe fits on the faces that the other is selected by.

@@ -20,7 +20,8 @@ Weights have Caffe's names, `conv1.weight` to `conv5.weight`, `fc6`, `fc7`, so t
 as a state dict loads (`start_weights`, start `caffenet`); its own fc6 to fc8 are of another width and are left.
 
 Deviations: where S3 has 227 px the recipe's size counts (a CPU trains on fewer); three input channels are summed into
-one for grey data, which is exact; dropout 0.5 behind fc6 from CaffeNet, S3 prints none.
+one for grey data, which is exact; dropout 0.5 behind fc6 from CaffeNet, S3 prints none; `normed` puts a batch norm
+behind every layer but the last while a net is trained from random weights, and folding leaves the printed net.
 
 Shapes: N faces, C channels, H and W pixels, D = 128 features, A = 12 attributes, K classes.
 """
@@ -30,11 +31,13 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.models.net import ExpressionNet
 
 FEATURES: Final = 128
+LRN_LAYERS: Final = 2
 LRN_CHANNELS: Final = 5
 LRN_ALPHA: Final = 1e-4
 LRN_BETA: Final = 0.75
@@ -60,10 +63,11 @@ class CaffeNet(ExpressionNet):
         size_px: side of the input; fc6 depends on it.
         layers: convolutions, 5 or 4.
         stem_stride: of the first convolution, the paper's 4; 2 keeps small faces from vanishing before conv5.
+        normed: whether a batch norm stands behind every layer but the last.
         dropout: on the features while training.
     """
 
-    groups: tuple[tuple[str, ...], ...] = (("conv1",), ("conv2",), ("conv3",), ("conv4",), ("conv5",))
+    groups: tuple[tuple[str, ...], ...] = tuple((f"conv{number}", f"norm{number}") for number in range(1, 6))
     classifier_name = "fc7"
     fixed_size = True
     num_features = FEATURES
@@ -77,6 +81,7 @@ class CaffeNet(ExpressionNet):
         num_classes: int = NUM_EXPRESSIONS,
         layers: int = 5,
         stem_stride: int = 4,
+        normed: bool = False,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -91,6 +96,11 @@ class CaffeNet(ExpressionNet):
         if layers == len(CaffeNet.groups):
             self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
         self.fc6 = nn.Linear((256 if layers == len(CaffeNet.groups) else 384) * side**2, FEATURES)
+        for number, [name, _] in enumerate(self.groups, start=1):
+            layer = self.get_submodule(name)
+            assert isinstance(layer, nn.Conv2d)
+            self.add_module(f"norm{number}", nn.BatchNorm2d(layer.out_channels) if normed else nn.Identity())
+        self.norm6: nn.Module = nn.BatchNorm1d(FEATURES) if normed else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.fc7 = nn.Linear(FEATURES, num_classes)
         for module in self.modules():
@@ -101,16 +111,26 @@ class CaffeNet(ExpressionNet):
 
     def feature_map(self, x_NCHW: Tensor) -> Tensor:
         """What fc6 reads, before it is flattened."""
-        x_NCHW = local_response_norm(F.max_pool2d(F.relu(self.conv1(x_NCHW)), 3, 2))
-        x_NCHW = local_response_norm(F.max_pool2d(F.relu(self.conv2(x_NCHW)), 3, 2))
-        for [name] in self.groups[2:]:
-            x_NCHW = F.relu(self.get_submodule(name)(x_NCHW))
+        for number, [conv, norm] in enumerate(self.groups, start=1):
+            x_NCHW = F.relu(self.get_submodule(norm)(self.get_submodule(conv)(x_NCHW)))
+            if number <= LRN_LAYERS:
+                x_NCHW = local_response_norm(F.max_pool2d(x_NCHW, 3, 2))
         return F.max_pool2d(x_NCHW, 3, 2)
 
     def forward(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) in [-1, 1] to logits (N, K) and features (N, D)."""
-        feat_ND = F.relu(self.fc6(self.feature_map(x_NCHW).flatten(1)))
+        feat_ND = F.relu(self.norm6(self.fc6(self.feature_map(x_NCHW).flatten(1))))
         return self.fc7(self.dropout(feat_ND)), feat_ND
+
+    def fold_norms(self) -> None:
+        """Move every batch norm into its layer; the net computes the same in eval mode and cannot train on."""
+        for conv, norm in self.groups:
+            layer, statistics = self.get_submodule(conv), self.get_submodule(norm)
+            if isinstance(layer, nn.Conv2d) and isinstance(statistics, nn.BatchNorm2d):
+                self.set_submodule(conv, fuse_conv_bn_eval(layer, statistics))
+                self.set_submodule(norm, nn.Identity())
+        if isinstance(self.norm6, nn.BatchNorm1d):
+            self.fc6, self.norm6 = fuse_linear_bn_eval(self.fc6, self.norm6), nn.Identity()
 
 
 class AttributeCaffeNet(CaffeNet):
@@ -126,7 +146,7 @@ class AttributeCaffeNet(CaffeNet):
         super().__init__(size_px=size_px, in_channels=in_channels, num_classes=2, stem_stride=stem_stride)
         self.num_features = num_classes * FEATURES
         inputs = self.fc6.in_features
-        del self.fc6, self.fc7
+        del self.fc6, self.norm6, self.fc7
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(inputs, FEATURES), nn.ReLU(), nn.Dropout(self.dropout.p), nn.Linear(FEATURES, 2))
             for _ in range(num_classes)

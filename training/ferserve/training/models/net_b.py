@@ -23,8 +23,10 @@ Readings, where the papers leave them open:
 - `maps`: S2's figure 3, where it is the last convolution's maps that are split in two, maxed and rectified (that is its
   MFM with a ReLU behind); Net B's own head follows.
 
-Deviations: the size is the recipe's, a multiple of 16 (a CPU trains on 64 px); dropout 0.5 before fc2, where neither
-paper prints any.
+Deviations: the size is the recipe's, a multiple of 16 (a CPU trains on 48 px); dropout 0.5 before fc2, where neither
+paper prints any. `normed` puts a batch norm before every MFM while a net is trained; folded into its layer, as
+an archive has it, it leaves the printed net. Without it the first epoch from random weights stays at the loss of the
+classes' frequencies.
 
 Shapes: N faces, C channels, H and W pixels, D = 256 features, K = 7 classes.
 """
@@ -34,6 +36,7 @@ from typing import Final, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.models.net import ExpressionNet
@@ -57,14 +60,16 @@ class MfmConv(nn.Conv2d):
 
     Args:
         outputs: channels after the max; the convolution has twice as many.
+        normed: whether batch norm stands between convolution and max.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel: int, normed: bool = False) -> None:
         super().__init__(inputs, 2 * outputs, kernel, padding=kernel // 2)
+        self.norm: nn.Module = nn.BatchNorm2d(2 * outputs) if normed else nn.Identity()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- nn.Conv2d's own name
         """(N, inputs, H, W) to (N, outputs, H, W)."""
-        return max_feature_map(super().forward(input))
+        return max_feature_map(self.norm(super().forward(input)))
 
 
 class NetB(ExpressionNet):
@@ -73,6 +78,7 @@ class NetB(ExpressionNet):
     Args:
         dal: `none` is Net B; the others are readings of DAL, see above.
         size_px: side of the input, a multiple of 16; the first fully connected layer depends on it.
+        normed: whether a batch norm stands before every MFM.
         dropout: before the last layer while training.
     """
 
@@ -87,6 +93,7 @@ class NetB(ExpressionNet):
         size_px: int,
         in_channels: int = 1,
         num_classes: int = NUM_EXPRESSIONS,
+        normed: bool = False,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -96,13 +103,16 @@ class NetB(ExpressionNet):
         self.num_features = 2 * FEATURES if dal == "wide" else FEATURES
         # Another width of the first layer cannot take over Net B's.
         self.new_parts = ("fc1",) if dal == "wide" else ()
-        self.conv1 = MfmConv(in_channels, STEM, kernel=5)
+        self.conv1 = MfmConv(in_channels, STEM, kernel=5, normed=normed)
         inputs = STEM
         for number, (between, outputs, _) in enumerate(GROUPS, start=2):
-            group = nn.Sequential(MfmConv(inputs, between, kernel=1), MfmConv(between, outputs, kernel=3))
+            group = nn.Sequential(
+                MfmConv(inputs, between, kernel=1, normed=normed), MfmConv(between, outputs, kernel=3, normed=normed)
+            )
             self.add_module(f"group{number}", group)
             inputs = outputs
         self.fc1 = nn.Linear(inputs * (size_px // 2**POOLS) ** 2, 2 * self.num_features)
+        self.norm1: nn.Module = nn.BatchNorm1d(2 * self.num_features) if normed else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.fc2 = nn.Linear(self.num_features, num_classes)
         for module in self.modules():
@@ -122,10 +132,20 @@ class NetB(ExpressionNet):
                 x_NCHW = F.max_pool2d(x_NCHW, 2)
         if self.dal == "maps":
             x_NCHW = F.relu(x_NCHW)
-        feat_ND = max_feature_map(self.fc1(x_NCHW.flatten(1)))
+        feat_ND = max_feature_map(self.norm1(self.fc1(x_NCHW.flatten(1))))
         return F.relu(feat_ND) if self.dal in {"groups", "wide"} else feat_ND
 
     def forward(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) in [-1, 1] to logits (N, K) and features (N, D)."""
         feat_ND = self.features(x_NCHW)
         return self.fc2(self.dropout(feat_ND)), feat_ND
+
+    def fold_norms(self) -> None:
+        """Move every batch norm into its layer; the net computes the same in eval mode and cannot train on."""
+        for name, module in list(self.named_modules()):
+            if isinstance(module, MfmConv) and isinstance(module.norm, nn.BatchNorm2d):
+                fused = fuse_conv_bn_eval(module, module.norm)
+                fused.norm = nn.Identity()
+                self.set_submodule(name, fused)
+        if isinstance(self.norm1, nn.BatchNorm1d):
+            self.fc1, self.norm1 = fuse_linear_bn_eval(self.fc1, self.norm1), nn.Identity()

@@ -21,6 +21,12 @@ ARCHITECTURES: Final[dict[ArchitectureName, Maker]] = {
     "net_b_dal": lambda channels, px, classes: NetB("groups", in_channels=channels, size_px=px, num_classes=classes),
     "net_b_dal_wide": lambda channels, px, classes: NetB("wide", in_channels=channels, size_px=px, num_classes=classes),
     "net_b_dal_maps": lambda channels, px, classes: NetB("maps", in_channels=channels, size_px=px, num_classes=classes),
+    "net_b_normed": lambda channels, px, classes: NetB(
+        in_channels=channels, size_px=px, num_classes=classes, normed=True
+    ),
+    "net_b_dal_normed": lambda channels, px, classes: NetB(
+        "groups", in_channels=channels, size_px=px, num_classes=classes, normed=True
+    ),
     "caffenet": lambda channels, px, classes: CaffeNet(in_channels=channels, size_px=px, num_classes=classes),
     "caffenet_four_layers": lambda channels, px, classes: CaffeNet(
         in_channels=channels, size_px=px, num_classes=classes, layers=4
@@ -29,10 +35,10 @@ ARCHITECTURES: Final[dict[ArchitectureName, Maker]] = {
         in_channels=channels, size_px=px, num_classes=classes
     ),
     "caffenet_small": lambda channels, px, classes: CaffeNet(
-        in_channels=channels, size_px=px, num_classes=classes, stem_stride=2
+        in_channels=channels, size_px=px, num_classes=classes, stem_stride=2, normed=True
     ),
     "caffenet_small_four_layers": lambda channels, px, classes: CaffeNet(
-        in_channels=channels, size_px=px, num_classes=classes, stem_stride=2, layers=4
+        in_channels=channels, size_px=px, num_classes=classes, stem_stride=2, layers=4, normed=True
     ),
     "transfer_resnet50": lambda channels, _, classes: TransferResNet(
         RESNET_50, in_channels=channels, num_classes=classes

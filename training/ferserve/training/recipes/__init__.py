@@ -20,6 +20,8 @@ from ferserve.training.recipes.mobilenet import (
     mobilenet_96,
     mobilenet_base,
     mobilenet_refined,
+    mobilenet_refined_96,
+    mobilenet_refined_96_softmax,
     mobilenet_refined_softmax,
 )
 from ferserve.training.recipes.net_b import (
@@ -58,6 +60,7 @@ RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
     make().name: make
     for make in (
         mobilenet_base, mobilenet_96, mobilenet, mobilenet_48, mobilenet_refined, mobilenet_refined_softmax,
+        mobilenet_refined_96, mobilenet_refined_96_softmax,
         net_b_faces, net_b, net_b_dal, net_b_dal_mse, net_b_dal_ce_mse,
         dal_net_stage1, dal_net, dal_net_plain_stage1, dal_net_plain,
         net_b_faces_144, net_b_144, net_b_dal_144, net_b_dal_mse_144, net_b_dal_mse_sfew,

@@ -29,10 +29,10 @@ def alexnet_faces() -> Recipe:
         seed=1,
         start="random",
         preprocess=CROPS,
-        phases=(Phase(epochs=20, input_size_px=64),),
+        phases=(Phase(epochs=6, input_size_px=64),),
         batch_size=64,
         optimisation=Optimisation(
-            rate=0.01, momentum=0.9, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=2.0, ema_decay=0.998
+            rate=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=5.0, ema_decay=0.998
         ),
         objective=PLAIN,
         augmentation=VARIED,
@@ -49,10 +49,9 @@ def alexnet() -> Recipe:
     return replace(
         alexnet_faces(),
         name="alexnet",
-        start="run",
-        phases=(Phase(epochs=16, input_size_px=64),),
+        phases=(Phase(epochs=6, input_size_px=64),),
         objective=TAUGHT,
-        patience_epochs=16,
+        patience_epochs=6,
         task="expressions",
     )
 
@@ -62,7 +61,8 @@ def alexnet_ck48() -> Recipe:
     return replace(
         alexnet(),
         name="alexnet-ck48",
-        phases=(Phase(epochs=60, input_size_px=64),),
+        start="run",
+        phases=(Phase(epochs=30, input_size_px=64),),
         optimisation=Optimisation(
             rate=0.002,
             momentum=0.9,
@@ -70,7 +70,7 @@ def alexnet_ck48() -> Recipe:
             warmup_epochs=0.0,
             clip_norm=2.0,
             ema_decay=0.9,
-            schedule=Schedule(kind="stairs", factor=0.1, every_epochs=40),
+            schedule=Schedule(kind="stairs", factor=0.1, every_epochs=20),
         ),
         objective=PLAIN,
         patience_epochs=30,
