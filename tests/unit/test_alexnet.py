@@ -37,7 +37,7 @@ def test_sizes_are_the_papers():
 def test_without_conv5_the_pool_stays():
     net = CaffeNet(size_px=96, layers=4).eval()
     assert not hasattr(net, "conv5")
-    assert net.groups == (("conv1",), ("conv2",), ("conv3",), ("conv4",))
+    assert [conv for conv, _ in net.groups] == ["conv1", "conv2", "conv3", "conv4"]
     faces = torch.rand(2, 1, 96, 96)
     assert net.feature_map(faces).shape == (2, 384, 1, 1)
     assert net(faces)[0].shape == (2, 7)

@@ -51,7 +51,7 @@ def test_a_net_is_made_for_the_recipes_channels():
 
 def test_nets_that_cannot_grow_are_not_asked_to():
     growing = replace(net_b(), phases=(Phase(epochs=1, input_size_px=48), Phase(epochs=1, input_size_px=64)))
-    with pytest.raises(DataError, match="phases: expected one input_size_px for net_b, got 48, 64"):
+    with pytest.raises(DataError, match="phases: expected one input_size_px for net_b_normed, got 48, 64"):
         make_net(growing)
 
 

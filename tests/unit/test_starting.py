@@ -47,8 +47,9 @@ def test_for_other_classes_the_classifier_starts_anew():
 
 def test_an_archive_starts_its_own_architecture_and_split_alone():
     generator = torch.Generator()
+    started = replace(net_b(), start="run")
     with pytest.raises(DataError, match="for architecture mobilenet_v1, recipe net-b has net_b"):
-        load_start(make_net(net_b()), net_b(), Path("default"), crops=CROPS, generator=generator)
+        load_start(make_net(started), started, Path("default"), crops=CROPS, generator=generator)
     other = replace(mobilenet_refined(), split_seed=5)
     with pytest.raises(DataError, match="it has seen faces that this one is selected by"):
         load_start(make_net(other), other, Path("default"), crops=CROPS, generator=generator)
