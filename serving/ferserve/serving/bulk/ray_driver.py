@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ferserve.serving.bulk.chunks import ScorerConfig
 from ferserve.serving.bulk.index import Index
 from ferserve.serving.bulk.local import resolved
 from ferserve.serving.bulk.pipeline import Scored
@@ -50,11 +51,11 @@ def run_on_ray(
     fixed, settings = resolved(engine, options)
     with filling(job, settings) as table, _running(found) as ray:
         config = WorkerConfig(
-            engine=fixed,
-            options=options,
+            scorer=ScorerConfig(
+                engine=fixed, options=options, crops=None if job.crops is None else job.crops.absolute()
+            ),
             manifest=table.store.manifest,
             with_paths=job.with_paths,
-            crops=None if job.crops is None else job.crops.absolute(),
             frames_per_s=job.finder.frames_per_s,
         )
         blocks = [ray.put(block) for block in _blocks(_todo(job, table))]
@@ -109,7 +110,7 @@ def _blocks(rows: Iterator[TodoRow]) -> Iterator[Any]:
 def _scored(ray: Any, blocks: list[Any], config: WorkerConfig, workers: int | None, table: Filling) -> Iterator[Scored]:
     """What the workers give, each item once: a worker that died may have been heard before it is done again."""
     data = importlib.import_module("ray.data")
-    threads = config.engine.analyzer.threads
+    threads = config.scorer.engine.analyzer.threads
     count = workers or max(int(ray.cluster_resources().get("CPU", 1)) // threads, 1)
     data.DataContext.get_current().enable_progress_bars = False
     done = data.from_arrow_refs(blocks).map_batches(
