@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ferserve.serving.bulk.chunks import ScorerConfig
 from ferserve.serving.bulk.disk import RealDisk
 from ferserve.serving.bulk.local import bulk_engine, resolved
 from ferserve.serving.bulk.manifest import Manifest
@@ -21,6 +22,13 @@ from ferserve.serving.engine import ModelsConfig
 from ferserve.serving.requests import AnalyzeOptions, Priority
 
 OPTIONS = AnalyzeOptions(priority=Priority.BULK)
+# Ray's own processes take long to start where all cores are busy. What cannot be set is how long its raylet waits for
+# the port of its agent: 15 s.
+PATIENT = {
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @pytest.fixture
@@ -65,11 +73,9 @@ def test_a_worker_gives_the_rows_of_one_process(tmp_path, pictures, tiny_archive
     expected = score_here(tmp_path, pictures, tiny_archive)
     engine, settings = resolved(bulk_engine(ModelsConfig(archives=(str(tiny_archive),)), threads=1), OPTIONS)
     config = WorkerConfig(
-        engine=engine,
-        options=OPTIONS,
+        scorer=ScorerConfig(engine=engine, options=OPTIONS, crops=None),
         manifest=Manifest.new(settings),
         with_paths=True,
-        crops=None,
         frames_per_s=1.0,
     )
     paths = [pictures / "1.jpg", pictures / "2.jpg", pictures / "no.png", tmp_path / "a.tar"]
@@ -97,7 +103,7 @@ def test_two_workers_of_a_real_ray_give_the_rows_of_one_process(ferserve_command
         "--model", str(tiny_archive), "--engine", "ray", "--workers", "2",
     ]  # fmt: skip
     for _ in range(2):  # the second time there is nothing left to do
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | PATIENT)
         assert done.returncode == 0, done.stderr
         same(expected, rows_of(tmp_path / "ray"))
     assert "4 kept from earlier runs" in done.stderr

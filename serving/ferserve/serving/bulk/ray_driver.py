@@ -25,6 +25,8 @@ from ferserve.serving.requests import AnalyzeOptions
 BLOCK_PATHS: Final = 512
 BATCH_PATHS: Final = 32
 """Paths that a worker has at a time: enough to keep its pipeline full, few enough to share the last ones out."""
+OBJECT_STORE_BYTES: Final = 256 * 2**20
+"""Of a Ray of our own: paths and rows pass through it, no pixels; what does not fit goes to disk."""
 TodoRow = dict[str, bytes]
 
 
@@ -142,12 +144,15 @@ def _running(ray: Any) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    ray.init(
-        num_cpus=None if "RAY_ADDRESS" in os.environ else available_cores(),
-        include_dashboard=False,
-        logging_level="warning",
-        log_to_driver=False,
+    own: dict[str, int] = (
+        {}
+        if "RAY_ADDRESS" in os.environ
+        else {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE_BYTES}
     )
+    try:
+        ray.init(include_dashboard=False, logging_level="warning", log_to_driver=False, **asked)
+    except Exception as error:  # Ray raises a bare Exception where its processes do not come up in time
+        raise WorkerFailedError(f"--engine ray: Ray did not start: {str(error).strip().splitlines()[0]}") from error
     try:
         yield ray
     finally:
