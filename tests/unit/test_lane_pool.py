@@ -28,6 +28,7 @@ class FakeLane:
         self.is_closed = False
         self.granted = {}
         self.start_error = None
+        self.dies_at_start = 0
         self._kills = Counter(kills)
         self._fails = fails or {}
         self._held = held
@@ -35,6 +36,9 @@ class FakeLane:
     async def start(self):
         if self.start_error is not None:
             raise self.start_error
+        if self.dies_at_start:
+            self.dies_at_start -= 1
+            raise LaneDiedError(WorkerFailedError("it was ended by signal 9"))
         self.lives += 1
 
     async def score(self, asks):
@@ -163,6 +167,23 @@ async def test_a_lane_that_cannot_be_started_again_ends_the_run():
     async with pool_of(lane) as pool:
         lane.start_error = ArchiveError("another file than before")
         with pytest.raises(ArchiveError):
+            await rows_of(pool, b"1")
+
+
+async def test_a_lane_that_dies_while_it_starts_is_started_again():
+    lane = FakeLane(kills=[b"1"])
+    lane.dies_at_start = 2
+    async with pool_of(lane) as pool:
+        lane.dies_at_start = 2
+        assert await rows_of(pool, b"1") == named(b"1")
+    assert lane.lives == 2
+
+
+async def test_a_lane_that_dies_at_every_start_ends_the_run():
+    lane = FakeLane(kills=[b"1"])
+    async with pool_of(lane) as pool:
+        lane.dies_at_start = 10
+        with pytest.raises(WorkerFailedError, match="signal 9"):
             await rows_of(pool, b"1")
 
 

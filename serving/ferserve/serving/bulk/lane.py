@@ -24,7 +24,7 @@ CHUNK_TIMEOUT_S: Final = 600.0
 
 
 class LaneDiedError(Exception):
-    """The lane ended, or was ended, in the middle of a chunk; `start` gives it another life.
+    """The lane ended, or was ended, before it answered; `start` gives it another life.
 
     Attributes:
         error: what the chunk's picture gets, where it was the only one.
@@ -42,6 +42,7 @@ class Lane(Protocol):
         """Get ready, at first or after a death.
 
         Raises:
+            LaneDiedError: it died on the way; another try may do.
             FerserveError: it does not work.
         """
         ...
@@ -130,10 +131,7 @@ class ProcessLane:
                 command, pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL, stdout=2
             )
         self._connection = Connection(ours.detach())
-        try:
-            failed = self._exchanged(self._config)
-        except LaneDiedError as death:
-            raise death.error from death
+        failed = self._exchanged(self._config)
         if isinstance(failed, FerserveError):
             raise failed
 

@@ -27,6 +27,8 @@ CHUNK_BYTES: Final = 8 * 2**20
 """Encoded pictures of one chunk, but for one that is larger by itself."""
 DEATHS: Final = 2
 """So many lanes a picture may end, and it has had its chances."""
+STARTS: Final = 3
+"""Tries to start a lane before the run ends: a system that is short of memory kills what is new."""
 MEMORY_TIMEOUT_S: Final = 600.0
 """Nobody waits for a folder's picture, so this only bounds what never ends."""
 
@@ -96,7 +98,7 @@ class LanePool:
         try:
             async with asyncio.TaskGroup() as starts:
                 for lane in self._lanes:
-                    starts.create_task(lane.start())
+                    starts.create_task(_begin(lane))
         except* FerserveError as errors:
             await self._close()
             raise _first(errors) from None
@@ -153,7 +155,7 @@ class LanePool:
                     answers = await lane.score([asked.ask for asked in chunk])
                 except LaneDiedError as death:
                     self._died(chunk, death)
-                    await lane.start()
+                    await _begin(lane)
                 else:
                     for asked, answer in zip(chunk, answers, strict=True):
                         _resolve(asked, answer)
@@ -184,6 +186,22 @@ class LanePool:
     async def _close(self) -> None:
         self._memory.close()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+
+async def _begin(lane: Lane) -> None:
+    """Start a lane.
+
+    Raises:
+        FerserveError: it does not work, or died each time.
+    """
+    for _ in range(STARTS):
+        try:
+            await lane.start()
+        except LaneDiedError as death:
+            error = death.error
+        else:
+            return
+    raise error
 
 
 def _resolve(asked: _Asked, answer: Answer) -> None:

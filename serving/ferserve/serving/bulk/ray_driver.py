@@ -144,11 +144,8 @@ def _running(ray: Any) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    own: dict[str, int] = (
-        {}
-        if "RAY_ADDRESS" in os.environ
-        else {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE_BYTES}
-    )
+    own = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE_BYTES}
+    asked = {} if "RAY_ADDRESS" in os.environ else own
     try:
         ray.init(include_dashboard=False, logging_level="warning", log_to_driver=False, **asked)
     except Exception as error:  # Ray raises a bare Exception where its processes do not come up in time
