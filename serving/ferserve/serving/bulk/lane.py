@@ -126,10 +126,14 @@ class ProcessLane:
         ours, its = socket.socketpair()
         with its:
             command = [sys.executable, "-m", lane_process.__name__, str(its.fileno())]
-            # Standard output is the run's own; what a process has to say goes where errors go.
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
-                command, pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL, stdout=2
-            )
+            try:
+                # Standard output is the run's own; what a process has to say goes where errors go.
+                self._process = subprocess.Popen(  # noqa: S603 - our own program
+                    command, pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL, stdout=2
+                )
+            except OSError as error:
+                ours.close()
+                raise LaneDiedError(WorkerFailedError(f"no process can be started: {error.strerror}")) from error
         self._connection = Connection(ours.detach())
         failed = self._exchanged(self._config)
         if isinstance(failed, FerserveError):

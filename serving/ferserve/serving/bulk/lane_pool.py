@@ -95,18 +95,12 @@ class LanePool:
         Raises:
             FerserveError: one does not work.
         """
+        tasks: list[asyncio.Task[None]] = []
         try:
-            async with asyncio.TaskGroup() as starts:
-                for lane in self._lanes:
-                    starts.create_task(_begin(lane))
-        except* FerserveError as errors:
-            await self._close()
-            raise _first(errors) from None
-        except* BaseException:
-            await self._close()
-            raise
-        tasks = [asyncio.create_task(self._serve(lane)) for lane in self._lanes]
-        try:
+            for failed in await asyncio.gather(*map(_begin, self._lanes), return_exceptions=True):
+                if failed is not None:
+                    raise failed
+            tasks += (asyncio.create_task(self._serve(lane)) for lane in self._lanes)
             yield
         finally:
             for task in tasks:
@@ -207,11 +201,3 @@ async def _begin(lane: Lane) -> None:
 def _resolve(asked: _Asked, answer: Answer) -> None:
     if not asked.answer.done():
         asked.answer.set_result(answer)
-
-
-def _first(errors: BaseExceptionGroup[FerserveError]) -> FerserveError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, FerserveError)
-    return error
