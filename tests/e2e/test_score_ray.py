@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import tarfile
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ferserve.serving.bulk import ray_driver
 from ferserve.serving.bulk.chunks import ScorerConfig
 from ferserve.serving.bulk.disk import RealDisk
 from ferserve.serving.bulk.local import bulk_engine, resolved
@@ -19,6 +21,7 @@ from ferserve.serving.bulk.sources import identity_of
 from ferserve.serving.bulk.store import read_manifest
 from ferserve.serving.cli import main
 from ferserve.serving.engine import ModelsConfig
+from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.requests import AnalyzeOptions, Priority
 
 OPTIONS = AnalyzeOptions(priority=Priority.BULK)
@@ -115,3 +118,15 @@ def test_without_ray_the_verb_says_what_to_install(tmp_path, pictures, monkeypat
         main(["score", str(pictures), "--out", str(tmp_path / "out"), "--engine", "ray"])
     assert left.value.code == 2
     assert "ferserve[ray]" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_ray_that_does_not_come_up_is_said_so_in_one_line():
+    def init(**_settings):
+        raise Exception("The current node timed out during startup.\nAnd much more.")  # noqa: TRY002 - as Ray does
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    with (
+        pytest.raises(WorkerFailedError, match=r"Ray did not start: The current node timed out during startup\.$"),
+        ray_driver._running(ray),
+    ):
+        pytest.fail("it began")
