@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 import tarfile
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ferserve.serving.bulk import ray_driver
+from ferserve.serving.bulk.chunks import ScorerConfig
 from ferserve.serving.bulk.disk import RealDisk
 from ferserve.serving.bulk.local import bulk_engine, resolved
 from ferserve.serving.bulk.manifest import Manifest
@@ -18,9 +21,17 @@ from ferserve.serving.bulk.sources import identity_of
 from ferserve.serving.bulk.store import read_manifest
 from ferserve.serving.cli import main
 from ferserve.serving.engine import ModelsConfig
+from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.requests import AnalyzeOptions, Priority
 
 OPTIONS = AnalyzeOptions(priority=Priority.BULK)
+# Ray's own processes take long to start where all cores are busy. What cannot be set is how long its raylet waits for
+# the port of its agent: 15 s.
+PATIENT = {
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @pytest.fixture
@@ -65,11 +76,9 @@ def test_a_worker_gives_the_rows_of_one_process(tmp_path, pictures, tiny_archive
     expected = score_here(tmp_path, pictures, tiny_archive)
     engine, settings = resolved(bulk_engine(ModelsConfig(archives=(str(tiny_archive),)), threads=1), OPTIONS)
     config = WorkerConfig(
-        engine=engine,
-        options=OPTIONS,
+        scorer=ScorerConfig(engine=engine, options=OPTIONS, crops=None),
         manifest=Manifest.new(settings),
         with_paths=True,
-        crops=None,
         frames_per_s=1.0,
     )
     paths = [pictures / "1.jpg", pictures / "2.jpg", pictures / "no.png", tmp_path / "a.tar"]
@@ -97,7 +106,7 @@ def test_two_workers_of_a_real_ray_give_the_rows_of_one_process(ferserve_command
         "--model", str(tiny_archive), "--engine", "ray", "--workers", "2",
     ]  # fmt: skip
     for _ in range(2):  # the second time there is nothing left to do
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | PATIENT)
         assert done.returncode == 0, done.stderr
         same(expected, rows_of(tmp_path / "ray"))
     assert "4 kept from earlier runs" in done.stderr
@@ -109,3 +118,15 @@ def test_without_ray_the_verb_says_what_to_install(tmp_path, pictures, monkeypat
         main(["score", str(pictures), "--out", str(tmp_path / "out"), "--engine", "ray"])
     assert left.value.code == 2
     assert "ferserve[ray]" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_ray_that_does_not_come_up_is_said_so_in_one_line():
+    def init(**_settings):
+        raise Exception("The current node timed out during startup.\nAnd much more.")  # noqa: TRY002 - as Ray does
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    with (
+        pytest.raises(WorkerFailedError, match=r"Ray did not start: The current node timed out during startup\.$"),
+        ray_driver._running(ray),
+    ):
+        pytest.fail("it began")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError
+from ferserve.serving.bulk.feed import Content
 from ferserve.serving.bulk.gateway import FIRST_PAUSE_S, TRIES, GatewayScorer, gateway_scoring
 from ferserve.serving.client import AsyncClient
 from ferserve.serving.errors import ConfigError, DeadlineError, NotReadyError, OverloadedError
@@ -159,4 +160,5 @@ async def test_settings_come_from_the_gateways_first_answer(grpc_gateway, sample
     async with gateway_scoring(grpc_gateway.target, OPTIONS) as scoring:
         assert scoring.settings["archive_sha256"] == sample_analysis.model.archive_sha256
         assert (scoring.settings["detector"], scoring.settings["precision"]) == ("haar", "int8")
-        assert isinstance(await scoring.scorer.score(b"x"), ImageAnalysis)
+        (row,) = await scoring.scorer.rows(Content(data=b"x", sha256=b"\xab" * 32))
+        assert (row["status"], row["content_sha256"]) == ("ok", "ab" * 32)

@@ -16,6 +16,8 @@ from tests.bulk import killed
 from ferserve.faces.decode import DecodeLimits, decode
 
 PICTURES = 60
+LAST_WRITE = 25
+"""A run that begins anew makes some 65, one a picture; so a table takes several kills."""
 
 
 @pytest.fixture
@@ -44,9 +46,10 @@ def rows(out: Path) -> Counter[tuple[object, ...]]:
     )
 
 
-def score(folder, out, archive, *, killed_at: tuple[int, float] = (0, 0.0)):
+def score(folder, out, archive, *, killed_at: tuple[int, float] = (0, 0.0), processes: int = 1):
     launcher = [sys.executable, killed.__file__, *killed_at]
-    command = [*launcher, "score", folder, "--out", out, "--model", archive, "--commit-every", "0.02", "--threads", "2"]
+    command = [*launcher, "score", folder, "--out", out, "--model", archive]
+    command += ["--commit-every", "0", "--threads", processes]
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
 
 
@@ -56,12 +59,14 @@ def check_kills(folder, tmp_path, archive, *, kills: int, seed: int) -> None:
     expected = rows(tmp_path / "calm")
     assert set(expected.values()) == {1}
     moments = random.Random(seed)
-    out, died = tmp_path / "out", 0
+    out, died, finished = tmp_path / "out", 0, 0
     while died < kills:
-        run = score(folder, out, archive, killed_at=(moments.randint(1, 15), moments.uniform(0, 0.05)))
+        killed_at = (moments.randint(1, LAST_WRITE), moments.uniform(0, 0.05))
+        run = score(folder, out, archive, killed_at=killed_at, processes=moments.choice((1, 2)))
         if run.returncode != -signal.SIGKILL:
             assert run.returncode == 0, run.stderr
             assert rows(out) == expected
+            finished += 1
             out = tmp_path / f"out-after-{died}"
             continue
         died += 1
@@ -70,6 +75,7 @@ def check_kills(folder, tmp_path, archive, *, kills: int, seed: int) -> None:
     run = score(folder, out, archive)
     assert run.returncode == 0, run.stderr
     assert rows(out) == expected
+    sys.stdout.write(f"\n{died} kills, {finished + 1} tables with the rows of an undisturbed run\n")
 
 
 def test_three_kills_lose_nothing_and_repeat_nothing(folder, tmp_path, tiny_archive):

@@ -3,10 +3,11 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.bulk.rows import analysis, face
+from tests.bulk.rows import SCORES, analysis, face
 
 from ferserve.faces.errors import InvalidImageError
 from ferserve.faces.labels import LABELS
@@ -34,7 +35,7 @@ def test_a_face_has_a_row_with_its_number_box_landmarks_and_scores():
     assert (first["status"], first["face"], first["expression"], first["uncertain"]) == ("ok", 0, "happy", True)
     assert [first[f"box_{edge}"] for edge in ("x0", "y0", "x1", "y1")] == [1.5, 2.5, 31.5, 42.5]
     assert (first["right_eye_x"], first["right_eye_y"], first["left_mouth_corner_y"]) == (0.0, 1.0, 9.0)
-    assert [first[label] for label in LABELS] == [0.1, 0.0, 0.1, 0.5, 0.1, 0.1, 0.1]
+    assert [np.float32(first[label]) for label in LABELS] == SCORES.tolist()
     assert first["issues"] == "small blurred"
     assert (second["face"], second["right_eye_x"], second["yaw"]) == (1, None, None)
 
@@ -97,7 +98,13 @@ def test_csv_holds_the_rows_as_text(tmp_path):
 
 def test_json_lines_holds_an_object_a_row(tmp_path):
     write(tmp_path / "x.jsonl", ROWS)
-    assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == ROWS
+    shortest = [
+        {name: float(str(np.float32(value))) if isinstance(value, float) else value for name, value in row.items()}
+        for row in ROWS
+    ]
+    assert shortest[0]["happy"] == 0.5
+    assert shortest[0]["angry"] == 0.1
+    assert [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()] == shortest
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.csv", "x.jsonl"])

@@ -14,7 +14,7 @@ from ferserve.serving.bulk import estimate, feed, pipeline
 from ferserve.serving.bulk.estimate import estimate_run
 from ferserve.serving.bulk.pipeline import WINDOW
 from ferserve.serving.bulk.run import Job, run_bulk
-from ferserve.serving.bulk.scoring import Scoring, scoring_settings
+from ferserve.serving.bulk.scoring import AnalystScorer, Scoring, scoring_settings
 from ferserve.serving.bulk.sources import Finder
 from ferserve.serving.errors import ConfigError, NotReadyError
 from ferserve.serving.requests import AnalyzeOptions
@@ -57,7 +57,7 @@ class FakeScorer:
     async def scoring(self, *, concurrency: int = 4, exact: bool = False):
         options = AnalyzeOptions(exact=exact)
         yield Scoring(
-            scorer=self,
+            scorer=AnalystScorer(self, crops=None),
             settings=scoring_settings(MODEL, options, detector="haar", detector_sha256=None),
             concurrency=concurrency,
             max_image_bytes=1000,

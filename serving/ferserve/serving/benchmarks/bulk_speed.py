@@ -1,7 +1,7 @@
-"""How near a bulk run comes to its computation alone, on the same pictures, in turns within one process.
+"""How near a bulk run comes to its computation alone, on the same pictures, in turns.
 
-Alone means: pictures in memory, a thread a core, and on each thread decode, detect, cut out, classify, one picture
-after the other. A run means `ferserve score`: files found and read, hashed, scored in batches across pictures, rows
+Alone means: pictures in memory, a process a core, and in each decode, detect, cut out, classify, one picture after the
+other (`bulk_alone`). A run means `ferserve score`: files found and read, hashed, scored across pictures, rows
 committed and flushed to disk.
 """
 
@@ -10,22 +10,17 @@ import itertools
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from ferserve.faces.decode import DecodeLimits, decode
+from ferserve.faces.cpu import read_cpu
 from ferserve.faces.detectors import load_detector
-from ferserve.faces.errors import FerserveError
-from ferserve.faces.photos import cut_faces, decoded_side, search_side_px
-from ferserve.faces.precision import Precision
-from ferserve.faces.session import ScoringSession
+from ferserve.faces.precision import Precision, resolve_precision
 from ferserve.serving.benchmarks.against import FerProcesses
+from ferserve.serving.benchmarks.bulk_alone import computing_alone
 from ferserve.serving.benchmarks.stages import describe_machine
 from ferserve.serving.bulk.local import bulk_engine, local_scoring
 from ferserve.serving.bulk.run import Job, Tally, run_bulk
@@ -36,7 +31,6 @@ from ferserve.serving.engine import ModelsConfig, open_archives
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.requests import AnalyzeOptions, Priority
 
-MAX_BATCH: Final = 8
 FER_TURN_S: Final = 20.0
 OPTIONS: Final = AnalyzeOptions(priority=Priority.BULK)
 
@@ -84,7 +78,7 @@ def measure_bulk(
     """Measure in turns, so that a machine that changes its speed changes it for all; the first turn does not count.
 
     Args:
-        paths: pictures; they are held in memory.
+        paths: pictures; every process holds them in memory.
         fer: warmed up on the same pictures, one process a core.
     Raises:
         ArchiveError: the archive does not run.
@@ -97,24 +91,24 @@ async def _measure(
 ) -> BulkSpeed:
     machine = describe_machine()
     archive, *_ = open_archives(models)
-    session = ScoringSession.from_archive(archive, precision=models.precision)
-    alone = _Alone(models, session, paths, threads)
+    precision = resolve_precision(models.precision, archive, read_cpu())
     alone_per_s, run_per_s, fer_per_s = [], [], []
-    async with local_scoring(bulk_engine(models, threads=threads), OPTIONS) as scoring:
-        for _ in range(1 + rounds):
-            alone_per_s.append(len(paths) / await asyncio.to_thread(_timed, alone.run))
-            run_s, tally = await _timed_run(paths, scoring)
-            run_per_s.append(len(paths) / run_s)
-            if fer is not None:
-                turn = await asyncio.to_thread(partial(fer.turn, FER_TURN_S, processes=available_cores()))
-                fer_per_s.append(turn.photos_per_s)
+    with computing_alone(models, paths, threads) as alone:
+        async with local_scoring(bulk_engine(models, threads=threads), OPTIONS) as scoring:
+            for _ in range(1 + rounds):
+                alone_per_s.append(len(paths) / await asyncio.to_thread(_timed, alone.run))
+                run_s, tally = await _timed_run(paths, scoring)
+                run_per_s.append(len(paths) / run_s)
+                if fer is not None:
+                    turn = await asyncio.to_thread(partial(fer.turn, FER_TURN_S, processes=available_cores()))
+                    fer_per_s.append(turn.photos_per_s)
     return BulkSpeed(
         machine=machine,
         pictures=len(paths),
         faces=tally.faces,
         threads=threads,
         model=f"{archive.manifest.name} {archive.manifest.version}",
-        precision=session.precision,
+        precision=precision,
         detector=load_detector(models.detector).name,
         alone_per_s=tuple(alone_per_s[1:]),
         run_per_s=tuple(run_per_s[1:]),
@@ -122,35 +116,6 @@ async def _measure(
         shares=tuple(run / one for run, one in zip(run_per_s[1:], alone_per_s[1:], strict=True)),
         times_fer=tuple(run / one for run, one in zip(run_per_s[1:], fer_per_s[1:], strict=False)),
     )
-
-
-class _Alone:
-    """The computation and nothing else."""
-
-    def __init__(self, models: ModelsConfig, session: ScoringSession, paths: Sequence[str], threads: int) -> None:
-        self._detector = load_detector(models.detector)
-        self._spec = open_archives(models)[0].manifest.preprocess
-        self._session = session
-        self._pictures = [Path(path).read_bytes() for path in paths]
-        self._threads = threads
-
-    def run(self) -> None:
-        """Score every picture."""
-        with ThreadPoolExecutor(self._threads) as threads:
-            for _ in threads.map(self._score, self._pictures):
-                pass
-
-    def _score(self, data: bytes) -> None:
-        side_px = decoded_side(self._detector, detection_size_px=None, exact=False)
-        try:
-            decoded = decode(data, DecodeLimits(), min_side_px=side_px)
-        except FerserveError:
-            return
-        searched_px = search_side_px(self._detector, decoded, detection_size_px=None, exact=False)
-        found = self._detector.detect(decoded.pixels, size_px=searched_px)
-        crops = [face.crop for face in cut_faces(decoded, found, self._spec)]
-        for start in range(0, len(crops), MAX_BATCH):
-            self._session.score(np.stack(crops[start : start + MAX_BATCH]))
 
 
 async def _timed_run(paths: Sequence[str], scoring: Scoring) -> tuple[float, Tally]:

@@ -10,6 +10,7 @@ from ferserve.faces.errors import DegenerateFaceError
 from ferserve.faces.preprocess import RGB, PreprocessSpec, face_crop
 from ferserve.serving.bulk.disk import UNFINISHED, refused
 from ferserve.serving.bulk.feed import Content
+from ferserve.serving.bulk.rows import Outcome, Row, rows_of
 from ferserve.serving.requests import ImageAnalysis
 
 CROP: Final = PreprocessSpec(size_px=224, channels=RGB, box_scale=1.3)
@@ -28,8 +29,6 @@ class CropWriter:
         Raises:
             OutputError: the disk refuses.
         """
-        if not analysis.faces:
-            return []
         pixels = decode(content.data, DecodeLimits()).pixels
         names: list[str | None] = []
         for number, face in enumerate(analysis.faces):
@@ -53,3 +52,15 @@ class CropWriter:
         except OSError as error:
             raise refused(path, error) from error
         return f"{name[:2]}/{name}"
+
+
+def rows_with_crops(content: Content, outcome: Outcome, crops: CropWriter | None) -> list[Row]:
+    """A picture's rows without a path, and its faces' crops where they were asked for.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    rows = rows_of(None, outcome, content=content.sha256)
+    if crops is None or isinstance(outcome, Exception) or not outcome.faces:
+        return rows
+    return [row | {"crop": name} for row, name in zip(rows, crops.write(content, outcome), strict=True)]

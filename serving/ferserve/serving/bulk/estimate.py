@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
 
-from ferserve.serving.bulk.feed import Feed, read_content
+from ferserve.serving.bulk.feed import Content, Feed, read_content
 from ferserve.serving.bulk.pipeline import NothingScored, Pipeline
+from ferserve.serving.bulk.rows import Row
 from ferserve.serving.bulk.run import Tally
 from ferserve.serving.bulk.scoring import Scorer, Scoring
 from ferserve.serving.bulk.sources import Finder, Item, SourceError
-from ferserve.serving.requests import ImageAnalysis
 
 SAMPLE: Final = 48
 Z_95: Final = 1.96
@@ -130,10 +130,10 @@ class _TimedScorer:
         self._clock = clock
         self.latencies_s: list[float] = []
 
-    async def score(self, data: bytes) -> ImageAnalysis | Exception:
+    async def rows(self, content: Content) -> list[Row]:
         """As the scorer does."""
         began_s = self._clock()
         try:
-            return await self._scorer.score(data)
+            return await self._scorer.rows(content)
         finally:
             self.latencies_s.append(self._clock() - began_s)

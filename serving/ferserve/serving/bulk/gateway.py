@@ -18,7 +18,8 @@ import numpy as np
 
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, RequestError
-from ferserve.serving.bulk.scoring import Scoring, scoring_settings
+from ferserve.serving.bulk.crops import CropWriter
+from ferserve.serving.bulk.scoring import AnalystScorer, Scoring, scoring_settings
 from ferserve.serving.client import AsyncClient
 from ferserve.serving.errors import ConfigError, DeadlineError, ModelNotFoundError, NotReadyError, WorkerFailedError
 from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis
@@ -36,12 +37,13 @@ PROBE_PX: Final = 64
 
 @asynccontextmanager
 async def gateway_scoring(
-    target: str, options: AnalyzeOptions, *, patience_s: float = PATIENCE_S
+    target: str, options: AnalyzeOptions, *, crops: CropWriter | None = None, patience_s: float = PATIENCE_S
 ) -> AsyncIterator[Scoring]:
     """A gateway's answers until the block ends.
 
     Args:
         target: host:port of its gRPC port.
+        crops: writes the faces' crops here; None writes none.
         patience_s: how long no answer may come before the run ends.
     Raises:
         FerserveError: it cannot be reached, or does not answer a first picture.
@@ -52,7 +54,7 @@ async def gateway_scoring(
         stream = asyncio.create_task(scorer.run())
         try:
             yield Scoring(
-                scorer=scorer,
+                scorer=AnalystScorer(scorer, crops=crops),
                 settings=scoring_settings(first.model, options, detector=first.detector, detector_sha256=None),
                 concurrency=FRAMES_AT_ONCE,
                 max_image_bytes=DecodeLimits().max_image_bytes,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-from ferserve.serving.bulk.crops import CropWriter
 from ferserve.serving.bulk.feed import Content, Feed, Task, read_content
 from ferserve.serving.bulk.rows import Row, is_final, rows_elsewhere, rows_of
 from ferserve.serving.bulk.scoring import Scoring
@@ -20,7 +19,7 @@ from ferserve.serving.bulk.sources import SourceError
 
 WINDOW: Final = 32
 """Pictures whose rows may wait for the one before them, for each one in the works."""
-MAX_HELD_BYTES: Final = 256 * 2**20
+MAX_HELD_BYTES: Final = 128 * 2**20
 """Encoded pictures in memory, but for one that is larger by itself."""
 READERS: Final = 4
 
@@ -68,16 +67,12 @@ class Pipeline:
 
     Args:
         contents: what earlier runs scored.
-        crops: writes each face's crop; None writes none.
         with_paths: whether rows name their picture.
     """
 
-    def __init__(
-        self, scoring: Scoring, contents: Contents, *, crops: CropWriter | None = None, with_paths: bool = True
-    ) -> None:
+    def __init__(self, scoring: Scoring, contents: Contents, *, with_paths: bool = True) -> None:
         self._scoring = scoring
         self._contents = contents
-        self._crops = crops
         self._with_paths = with_paths
         self._places = asyncio.Semaphore(scoring.concurrency)
         self._room = _Room(MAX_HELD_BYTES)
@@ -155,21 +150,13 @@ class Pipeline:
         future = self._scored[content.sha256] = asyncio.get_running_loop().create_future()
         try:
             found = await self._on_thread(self._contents.rows_of_content, content.sha256)
-            rows = found or await self._scored_rows(content)
+            rows = found or await self._scoring.scorer.rows(content)
         except BaseException:
             self._scored.pop(content.sha256, None)
             future.cancel()  # those who wait for it end with the run
             raise
         future.set_result(rows)
         return rows, found is not None
-
-    async def _scored_rows(self, content: Content) -> list[Row]:
-        outcome = await self._scoring.scorer.score(content.data)
-        rows = rows_of(None, outcome, content=content.sha256)
-        if self._crops is None or isinstance(outcome, Exception):
-            return rows
-        names = await self._on_thread(self._crops.write, content, outcome)
-        return [row | {"crop": name} for row, name in zip(rows, names, strict=True)] if names else rows
 
     def _path(self, task: Task) -> str | None:
         return task.item.path if self._with_paths else None

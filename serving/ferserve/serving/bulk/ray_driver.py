@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ferserve.serving.bulk.chunks import ScorerConfig
 from ferserve.serving.bulk.index import Index
 from ferserve.serving.bulk.local import resolved
 from ferserve.serving.bulk.pipeline import Scored
@@ -24,6 +25,8 @@ from ferserve.serving.requests import AnalyzeOptions
 BLOCK_PATHS: Final = 512
 BATCH_PATHS: Final = 32
 """Paths that a worker has at a time: enough to keep its pipeline full, few enough to share the last ones out."""
+OBJECT_STORE_BYTES: Final = 256 * 2**20
+"""Of a Ray of our own: paths and rows pass through it, no pixels; what does not fit goes to disk."""
 TodoRow = dict[str, bytes]
 
 
@@ -50,11 +53,11 @@ def run_on_ray(
     fixed, settings = resolved(engine, options)
     with filling(job, settings) as table, _running(found) as ray:
         config = WorkerConfig(
-            engine=fixed,
-            options=options,
+            scorer=ScorerConfig(
+                engine=fixed, options=options, crops=None if job.crops is None else job.crops.absolute()
+            ),
             manifest=table.store.manifest,
             with_paths=job.with_paths,
-            crops=None if job.crops is None else job.crops.absolute(),
             frames_per_s=job.finder.frames_per_s,
         )
         blocks = [ray.put(block) for block in _blocks(_todo(job, table))]
@@ -109,7 +112,7 @@ def _blocks(rows: Iterator[TodoRow]) -> Iterator[Any]:
 def _scored(ray: Any, blocks: list[Any], config: WorkerConfig, workers: int | None, table: Filling) -> Iterator[Scored]:
     """What the workers give, each item once: a worker that died may have been heard before it is done again."""
     data = importlib.import_module("ray.data")
-    threads = config.engine.analyzer.threads
+    threads = config.scorer.engine.analyzer.threads
     count = workers or max(int(ray.cluster_resources().get("CPU", 1)) // threads, 1)
     data.DataContext.get_current().enable_progress_bars = False
     done = data.from_arrow_refs(blocks).map_batches(
@@ -141,12 +144,12 @@ def _running(ray: Any) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    ray.init(
-        num_cpus=None if "RAY_ADDRESS" in os.environ else available_cores(),
-        include_dashboard=False,
-        logging_level="warning",
-        log_to_driver=False,
-    )
+    own = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE_BYTES}
+    asked = {} if "RAY_ADDRESS" in os.environ else own
+    try:
+        ray.init(include_dashboard=False, logging_level="warning", log_to_driver=False, **asked)
+    except Exception as error:  # Ray raises a bare Exception where its processes do not come up in time
+        raise WorkerFailedError(f"--engine ray: Ray did not start: {str(error).strip().splitlines()[0]}") from error
     try:
         yield ray
     finally:

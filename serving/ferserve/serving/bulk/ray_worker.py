@@ -9,20 +9,18 @@ import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import orjson
 import pyarrow as pa
 
-from ferserve.serving.bulk.crops import CropWriter
+from ferserve.serving.bulk.chunks import ScorerConfig
 from ferserve.serving.bulk.feed import Feed
-from ferserve.serving.bulk.local import local_scoring
+from ferserve.serving.bulk.lane import ThreadLane
+from ferserve.serving.bulk.local import lanes_scoring
 from ferserve.serving.bulk.manifest import Manifest
 from ferserve.serving.bulk.pipeline import NothingScored, Pipeline, Scored
 from ferserve.serving.bulk.sources import Item, identity_of, is_container, items_at, shown
-from ferserve.serving.engine import EngineConfig
-from ferserve.serving.requests import AnalyzeOptions
 
 ResultT = TypeVar("ResultT")
 TODO: Final = pa.schema(
@@ -49,14 +47,13 @@ class WorkerConfig:
     """What every worker of a run is told.
 
     Attributes:
+        scorer: what scores; its `crops` is an absolute path.
         manifest: of the table; items are known by its key.
     """
 
-    engine: EngineConfig
-    options: AnalyzeOptions
+    scorer: ScorerConfig
     manifest: Manifest
     with_paths: bool
-    crops: Path | None
     frames_per_s: float
 
 
@@ -68,7 +65,9 @@ class RayWorker:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scoring", daemon=True)
         self._thread.start()
-        self._context = local_scoring(config.engine, config.options)
+        engine = config.scorer.engine
+        lanes = [ThreadLane(config.scorer) for _ in range(engine.analyzer.threads)]
+        self._context = lanes_scoring(lanes, engine, config.manifest.settings)
         self._scoring = self._run(self._context.__aenter__())
 
     def __call__(self, todo: Any) -> Iterator[Any]:
@@ -86,8 +85,7 @@ class RayWorker:
 
     async def _tables(self, todo: Any) -> AsyncGenerator[Any, None]:
         config = self._config
-        crops = None if config.crops is None else CropWriter(config.crops)
-        pipeline = Pipeline(self._scoring, NothingScored(), crops=crops, with_paths=config.with_paths)
+        pipeline = Pipeline(self._scoring, NothingScored(), with_paths=config.with_paths)
         feed = Feed(
             _items(todo, config.frames_per_s), config.manifest.item_id, max_image_bytes=self._scoring.max_image_bytes
         )

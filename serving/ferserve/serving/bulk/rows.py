@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-import numpy as np
-
 from ferserve.faces.errors import FerserveError, Reason
 from ferserve.faces.labels import LABELS
 from ferserve.faces.types import LANDMARKS, ScoredFace
@@ -141,19 +139,19 @@ def _error(error: Exception) -> Row:
 def _face(face: ScoredFace) -> Row:
     box, quality = face.detection.box, face.quality
     return {
-        "box_x0": _number(box.x0),
-        "box_y0": _number(box.y0),
-        "box_x1": _number(box.x1),
-        "box_y1": _number(box.y1),
+        "box_x0": float(box.x0),
+        "box_y0": float(box.y0),
+        "box_x1": float(box.x1),
+        "box_y1": float(box.y1),
         **_landmarks(face),
-        "detection_score": _number(face.detection.score),
+        "detection_score": float(face.detection.score),
         "expression": face.expression.label,
-        **dict(zip(LABELS, map(_number, face.scores), strict=True)),
+        **dict(zip(LABELS, face.scores.tolist(), strict=True)),
         "uncertain": face.uncertain,
-        "size_px": _number(quality.size_px),
-        "sharpness": _number(quality.sharpness),
-        "yaw": None if quality.yaw is None else _number(quality.yaw),
-        "roll_deg": None if quality.roll_deg is None else _number(quality.roll_deg),
+        "size_px": float(quality.size_px),
+        "sharpness": float(quality.sharpness),
+        "yaw": None if quality.yaw is None else float(quality.yaw),
+        "roll_deg": None if quality.roll_deg is None else float(quality.roll_deg),
         "issues": " ".join(issue.value for issue in quality.issues),
     }
 
@@ -163,9 +161,4 @@ def _landmarks(face: ScoredFace) -> Row:
     if points is None:
         return {}
     names = (f"{point}_{axis}" for point in LANDMARKS for axis in ("x", "y"))
-    return dict(zip(names, map(_number, points.reshape(-1)), strict=True))
-
-
-def _number(value: float | np.floating[Any]) -> float:
-    """The shortest decimal that stands for a value as float32, so that text shows no digits that nobody measured."""
-    return float(str(np.float32(value)))
+    return dict(zip(names, points.reshape(-1).tolist(), strict=True))

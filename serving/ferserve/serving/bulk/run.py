@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ferserve.serving.bulk.crops import CropWriter
 from ferserve.serving.bulk.disk import OutputError
 from ferserve.serving.bulk.feed import Feed
 from ferserve.serving.bulk.manifest import Settings
@@ -33,7 +32,7 @@ class Job:
 
     Attributes:
         out: a folder of shards, or one file.
-        crops: folder for a PNG of each face; None for none.
+        crops: folder for a PNG of each face, which the scoring writes; None for none.
         with_paths: whether rows name their picture.
         on_change: what to do where `out` holds rows of other settings.
         retry_failed: take up again what failed in earlier runs.
@@ -221,8 +220,7 @@ async def run_bulk(
     job.finder.check()
     async with scoring as ready:
         with filling(job, ready.settings, clock) as table:
-            crops = None if job.crops is None else CropWriter(job.crops)
-            pipeline = Pipeline(ready, table.store, crops=crops, with_paths=job.with_paths)
+            pipeline = Pipeline(ready, table.store, with_paths=job.with_paths)
             table.on_commit = pipeline.forget
             feed = Feed(job.finder.items(), table.store.claim, max_image_bytes=ready.max_image_bytes)
             async with aclosing(pipeline.rows(feed)) as pictures:

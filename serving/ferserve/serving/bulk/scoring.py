@@ -1,14 +1,30 @@
 """What turns pictures into answers, wherever it runs."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
+from ferserve.serving.bulk.crops import CropWriter, rows_with_crops
+from ferserve.serving.bulk.feed import Content
 from ferserve.serving.bulk.manifest import Settings
+from ferserve.serving.bulk.rows import Row
 from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis, ModelRef
 
 
 class Scorer(Protocol):
-    """Answers pictures, so many at once as its `Scoring` says."""
+    """Turns pictures into rows, so many at once as its `Scoring` says."""
+
+    async def rows(self, content: Content) -> list[Row]:
+        """The rows of an encoded picture, without a path; one error row where nothing can be said of it.
+
+        Raises:
+            FerserveError: no picture can be scored any more; the run ends.
+        """
+        ...
+
+
+class Analyst(Protocol):
+    """Answers pictures one by one, elsewhere."""
 
     async def score(self, data: bytes) -> ImageAnalysis | Exception:
         """What is in an encoded picture, or why nothing can be said of it.
@@ -17,6 +33,25 @@ class Scorer(Protocol):
             FerserveError: no picture can be scored any more; the run ends.
         """
         ...
+
+
+class AnalystScorer:
+    """Turns an analyst's answers into rows, and cuts out the faces' crops here.
+
+    Args:
+        crops: writes them; None writes none.
+    """
+
+    def __init__(self, analyst: Analyst, *, crops: CropWriter | None) -> None:
+        self._analyst = analyst
+        self._crops = crops
+
+    async def rows(self, content: Content) -> list[Row]:
+        """The rows of an encoded picture, without a path."""
+        outcome = await self._analyst.score(content.data)
+        if self._crops is None:
+            return rows_with_crops(content, outcome, None)
+        return await asyncio.to_thread(rows_with_crops, content, outcome, self._crops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 def score(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Pictures to score.")],
     *,
-    pictures: Annotated[int, typer.Option(min=1, help="Of the folder, the first ones; held in memory.")] = 300,
+    pictures: Annotated[
+        int, typer.Option(min=1, help="Of the folder, the first ones; every process holds them.")
+    ] = 300,
     rounds: Annotated[int, typer.Option(min=1, help="Turns; the first one of each is not counted.")] = 5,
     against: Annotated[
         Peer | None,

@@ -132,7 +132,12 @@ def score(
     options = AnalyzeOptions(priority=Priority.BULK, detection_size_px=detection_size, exact=exact, max_faces=max_faces)
     if engine is not Where.RAY and workers is not None:
         raise ConfigError(f"--workers: expected --engine ray, got --engine {engine}")
-    scoring = _local(flags, threads, options) if endpoint is None else _gateway(endpoint, flags, threads, options)
+    written_crops = None if dry_run else crops
+    scoring = (
+        _local(flags, threads, options, written_crops)
+        if endpoint is None
+        else _gateway(endpoint, flags, threads, options, written_crops)
+    )
     if dry_run:
         _estimate(finder, out, scoring, as_json=as_json)
         return
@@ -210,21 +215,25 @@ def _engine(flags: dict[str, Any], threads: int) -> "EngineConfig":
     return bulk_engine(models, threads=threads)
 
 
-def _local(flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
+def _local(flags: dict[str, Any], threads: int | None, options: AnalyzeOptions, crops: Path | None) -> "ScoringContext":
     from ferserve.serving.bulk.local import local_scoring
     from ferserve.serving.cores import available_cores
 
-    return local_scoring(_engine(flags, threads or available_cores()), options)
+    return local_scoring(_engine(flags, threads or available_cores()), options, crops=crops)
 
 
-def _gateway(endpoint: str, flags: dict[str, Any], threads: int | None, options: AnalyzeOptions) -> "ScoringContext":
+def _gateway(
+    endpoint: str, flags: dict[str, Any], threads: int | None, options: AnalyzeOptions, crops: Path | None
+) -> "ScoringContext":
+    from ferserve.serving.bulk.crops import CropWriter
     from ferserve.serving.bulk.gateway import gateway_scoring
 
     name, *others = flags.pop("archives", [""])
     given = [flag for flag, value in (*flags.items(), ("threads", threads), ("models", others)) if value]
     if given:
         raise ConfigError(f"--endpoint: expected none with --{given[0]}, which is the gateway's own, got {endpoint}")
-    return gateway_scoring(endpoint, replace(options, model=name))
+    writer = None if crops is None else CropWriter(crops)
+    return gateway_scoring(endpoint, replace(options, model=name), crops=writer)
 
 
 def _on_change(*, fresh: bool, mix: bool) -> "OnChange":
