@@ -267,21 +267,33 @@ def _mounts(rendered: Rendered) -> Iterator[str]:
 
 def _settings(rendered: Rendered, folder: Path) -> Iterator[str]:
     """The gateway's own parser reads what the gateway will read; unknown keys fail in it."""
+    for load, container in gateways_of(rendered):
+        settings = settings_of(rendered, load, container, folder)
+        listens = {"grpc": settings.grpc.port, "http": settings.http.port, "admin": settings.admin.port}
+        if ports_of(load) != listens:
+            yield f"{name_of(load)}: declares the ports {ports_of(load)}, listens on {listens}"
+        for section in (settings.grpc, settings.http, settings.admin):
+            if section.host != "0.0.0.0":
+                yield f"{name_of(load)}: listens on {section.host}:{section.port}, where nobody reaches it"
+        yield from _shutdown(load, container, settings)
+        if pod_of(load).get("enableServiceLinks") is not False:
+            yield f"{name_of(load)}: variables of Services would begin with {ENV_PREFIX} and be unknown settings"
+
+
+def gateways_of(rendered: Rendered) -> Iterator[tuple[Document, Document]]:
+    """Each workload of gateways, and the container in it."""
     for load in rendered.of("Deployment"):
-        for container in (each for each in pod_of(load)["containers"] if each["name"] == GATEWAY):
-            file = folder / "ferserve.toml"
-            file.write_text(_files(rendered, load, container).get(SETTINGS_FILE, ""), encoding="utf-8")
-            environ = {each["name"]: each.get("value", "") for each in container.get("env", [])}
-            settings = read_settings(ServeConfig, file=file, environ=environ, flags={})
-            listens = {"grpc": settings.grpc.port, "http": settings.http.port, "admin": settings.admin.port}
-            if ports_of(load) != listens:
-                yield f"{name_of(load)}: declares the ports {ports_of(load)}, listens on {listens}"
-            for section in (settings.grpc, settings.http, settings.admin):
-                if section.host != "0.0.0.0":
-                    yield f"{name_of(load)}: listens on {section.host}:{section.port}, where nobody reaches it"
-            yield from _shutdown(load, container, settings)
-            if pod_of(load).get("enableServiceLinks") is not False:
-                yield f"{name_of(load)}: variables of Services would begin with {ENV_PREFIX} and be unknown settings"
+        for container in pod_of(load)["containers"]:
+            if container["name"] == GATEWAY:
+                yield load, container
+
+
+def settings_of(rendered: Rendered, load: Document, container: Document, folder: Path) -> ServeConfig:
+    """What a gateway will read, by its own parser; `folder` takes its file."""
+    file = folder / "ferserve.toml"
+    file.write_text(_files(rendered, load, container).get(SETTINGS_FILE, ""), encoding="utf-8")
+    environ = {each["name"]: each.get("value", "") for each in container.get("env", [])}
+    return read_settings(ServeConfig, file=file, environ=environ, flags={})
 
 
 def _shutdown(load: Document, container: Document, settings: ServeConfig) -> Iterator[str]:

@@ -38,6 +38,8 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_WORKERS__ENDPOINTS": "",
         "FERSERVE_EMBEDDED__THREADS": "6",
         "FERSERVE_ACCESS__KEYS_FILE": "keys.toml",
+        "FERSERVE_TLS__CERTIFICATE_FILE": "server.pem",
+        "FERSERVE_TLS__KEY_FILE": "server.key",
         "FERSERVE_BODIES__MAX_HELD_BYTES": "100000000",
         "FERSERVE_GRPC__PORT": "7",
         "FERSERVE_HTTP__PORT": "8",
@@ -53,6 +55,7 @@ def test_every_section_is_reached_by_the_environment():
     assert config.models.archives == ("a.mar", "b.mar")
     assert (config.analyzer.threads, config.admission.max_images, config.embedded.threads) == (3, 4, 6)
     assert config.access.keys_file == Path("keys.toml")
+    assert (config.tls.certificate_file, config.tls.key_file) == (Path("server.pem"), Path("server.key"))
     assert (config.bodies.max_held_bytes, config.grpc.port) == (100_000_000, 7)
     assert (config.http.port, config.admin.port) == (8, 9)
     assert (config.log.format.value, config.shutdown.drain_timeout_s) == ("json", 1.5)

@@ -12,6 +12,7 @@ from ferserve.serving.logs import LogConfig
 from ferserve.serving.rest_api import HttpConfig
 from ferserve.serving.rest_body import json_bytes
 from ferserve.serving.streams import StreamConfig
+from ferserve.serving.tls import TlsConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class ServeConfig(EngineConfig):
     """What `ferserve serve` runs with; the engine's sections and these."""
 
     access: AccessConfig = field(default_factory=AccessConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
     bodies: BodiesConfig = field(default_factory=BodiesConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     http: HttpConfig = field(default_factory=HttpConfig)

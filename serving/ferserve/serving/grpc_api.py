@@ -30,6 +30,7 @@ from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_api import OIP_SERVICE_NAME, add_inference_service
 from ferserve.serving.streams import FrameReply, FrameStream, StreamMode
+from ferserve.serving.tls import ServerTls
 from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
@@ -209,6 +210,7 @@ def build_grpc_server(
     observer: RequestObserver,
     version: str,
     gate: Gate = OPEN,
+    tls: ServerTls | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -225,6 +227,7 @@ def build_grpc_server(
         observer: told about every call.
         version: of the package, for those who ask the server's.
         gate: asked about every call before its message is read.
+        tls: what connections are secured with; None for none.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -258,7 +261,10 @@ def build_grpc_server(
     add_inference_service(InferenceProtocol(analyzer, health, version=version), calls, server)
     health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
     reflection.enable_server_reflection((*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return server, server.add_insecure_port(f"{config.host}:{config.port}")
+    address = f"{config.host}:{config.port}"
+    if tls is None:
+        return server, server.add_insecure_port(address)
+    return server, server.add_secure_port(address, tls.grpc_credentials())
 
 
 def _mirror(health: Health) -> health_pb2_grpc.HealthServicer:

@@ -31,6 +31,7 @@ from ferserve.faces.wire import (
     read_reply,
     unpack_photos,
 )
+from ferserve.serving.channels import open_aio_channel
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.proof import prove
@@ -83,7 +84,7 @@ class TorchServeWorker:
             precision=precision,
             detail=f"TorchServe at {endpoint}",
         )
-        worker = cls(aio.insecure_channel(endpoint, options=_CHANNEL), info, call_timeout_s=config.call_timeout_s)
+        worker = cls(open_aio_channel(endpoint, config.tls, _CHANNEL), info, call_timeout_s=config.call_timeout_s)
         try:
             _check_same(archive, precision, await worker._description())
             await prove(worker, faces=2, timeout_s=config.call_timeout_s)  # a fixed batch passes with one

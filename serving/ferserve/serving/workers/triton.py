@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 from ferserve.faces.archive import Archive
 from ferserve.faces.precision import Precision
+from ferserve.serving.channels import credentials_of
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.triton_model.repository import ARCHIVE_SHA256, model_name
 from ferserve.serving.workers.config import WorkersConfig
@@ -80,7 +81,12 @@ class TritonWorker:
             precision=precision,
             detail=f"Triton at {endpoint}",
         )
-        client = triton.InferenceServerClient(endpoint, channel_args=_CHANNEL)
+        tls = config.tls
+        client = triton.InferenceServerClient(
+            endpoint,
+            creds=None if tls is None else credentials_of(tls),
+            channel_args=_CHANNEL if tls is None else tls.named(_CHANNEL),
+        )
         worker = cls(client, info, model_name(archive, precision), call_timeout_s=config.call_timeout_s)
         try:
             await worker._bring_up(archive, recovery_timeout_s=config.recovery_timeout_s)
