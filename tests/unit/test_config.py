@@ -46,6 +46,7 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_STREAM__ALLOWED_ORIGINS": "https://a.example,https://b.example",
         "FERSERVE_ADMIN__PORT": "9",
         "FERSERVE_LOG__FORMAT": "json",
+        "FERSERVE_TRACING__ENDPOINT": "http://collector:4317",
         "FERSERVE_SHUTDOWN__DRAIN_TIMEOUT_S": "1.5",
     }
     assert {name.split("__")[0].removeprefix("FERSERVE_").lower() for name in environ} == {

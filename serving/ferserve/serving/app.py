@@ -11,6 +11,7 @@ from typing import Final
 
 import grpc
 import uvloop
+from starlette.types import ASGIApp
 
 from ferserve.faces.archive import Archive
 from ferserve.serving.access import OPEN, Gate, gate_of
@@ -27,6 +28,8 @@ from ferserve.serving.observing import LoggedRequests, RequestObserver
 from ferserve.serving.rest_api import create_rest_app
 from ferserve.serving.rest_stream import max_message_bytes
 from ferserve.serving.tls import ServerTls, server_tls
+from ferserve.serving.tracing import TracedRequests, open_tracing
+from ferserve.serving.tracing_doors import TracedApp, TracedServices
 
 LAST_BYTES_S: Final = 1.0
 """After the drain, for answers that are computed but not yet through the network."""
@@ -85,7 +88,7 @@ class Gateway:
 
     Raises:
         StartError: a port is taken, or a setting cannot be met.
-        ConfigError: the certificate cannot be read.
+        ConfigError: the certificate cannot be read, or traces are wanted and OpenTelemetry is not installed.
     """
 
     def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics, gate: Gate = OPEN) -> None:
@@ -94,7 +97,10 @@ class Gateway:
         package = version("ferserve")
         tls = server_tls(config.tls, CLOCK)
         bodies = BodyBudget(config.bodies.max_held_bytes)
-        observer = LoggedRequests(metrics) if config.log.requests else metrics
+        self._tracing = open_tracing(config.tracing, version=package)
+        observer: RequestObserver = LoggedRequests(metrics) if config.log.requests else metrics
+        if self._tracing is not None:
+            observer = TracedRequests(observer)
         rest = create_rest_app(
             engine.analyzer,
             self._health,
@@ -111,7 +117,8 @@ class Gateway:
         server = partial(HttpServer, header_timeout_s=http.header_timeout_s, keep_alive_s=http.keep_alive_s)
         with ExitStack() as undo:
             largest = max_message_bytes(config.stream)
-            self._http = server(rest, bind(http.host, http.port), max_message_bytes=largest, tls=tls)
+            app: ASGIApp = rest if self._tracing is None else TracedApp(rest, self._tracing)
+            self._http = server(app, bind(http.host, http.port), max_message_bytes=largest, tls=tls)
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
@@ -159,6 +166,8 @@ class Gateway:
         await asyncio.gather(
             self._grpc.stop(LAST_BYTES_S), self._http.stop(LAST_BYTES_S), self._admin.stop(LAST_BYTES_S)
         )
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         logger.info("stopped")
 
     def _bind_grpc(
@@ -183,6 +192,7 @@ class Gateway:
                 observer=observer,
                 gate=gate,
                 tls=tls,
+                before=() if self._tracing is None else (TracedServices(self._tracing),),
                 version=package,
             )
         except RuntimeError:  # gRPC says no more than that it failed

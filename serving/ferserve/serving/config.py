@@ -13,6 +13,7 @@ from ferserve.serving.rest_api import HttpConfig
 from ferserve.serving.rest_body import json_bytes
 from ferserve.serving.streams import StreamConfig
 from ferserve.serving.tls import TlsConfig
+from ferserve.serving.tracing import TracingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class ServeConfig(EngineConfig):
     stream: StreamConfig = field(default_factory=StreamConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
 
     def __post_init__(self) -> None:

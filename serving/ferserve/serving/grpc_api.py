@@ -1,7 +1,7 @@
 """gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -211,6 +211,7 @@ def build_grpc_server(
     version: str,
     gate: Gate = OPEN,
     tls: ServerTls | None = None,
+    before: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg] # the stubs alone take arguments
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -228,6 +229,7 @@ def build_grpc_server(
         version: of the package, for those who ask the server's.
         gate: asked about every call before its message is read.
         tls: what connections are secured with; None for none.
+        before: interceptors that a call meets first.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -256,7 +258,7 @@ def build_grpc_server(
         max_arriving=config.max_arriving_calls,
         timeout_s=config.message_timeout_s,
     )
-    server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
+    server = grpc.aio.server(interceptors=(*before, incoming), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
     add_inference_service(InferenceProtocol(analyzer, health, version=version), calls, server)
     health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
