@@ -154,6 +154,27 @@ WORKER_FAULTS = {
 }
 
 
+def servers(rendered: Rendered) -> dict:
+    return part(rendered, "StatefulSet", "ferserve-triton")
+
+
+TRITON_FAULTS = {
+    "is told of the workers": lambda r: servers(r)["spec"].update(replicas=1),
+    "the archive that ships": lambda r: containers_of(servers(r))[0]["env"][0].update(value="0" * 64),
+    "was not checked": lambda r: containers_of(servers(r))[0]["args"].remove("--sha256=$(ARCHIVE_SHA256)"),
+    "does not run the archive": lambda r: containers_of(servers(r))[1]["args"].remove("--model-repository=/models"),
+    "ferserve triton has no flag --bakend": lambda r: containers_of(servers(r))[0]["args"].append("--bakend=python"),
+    "ferserve has no verb tritn": lambda r: containers_of(servers(r))[0]["args"].__setitem__(0, "tritn"),
+}
+
+
+@pytest.mark.parametrize("said", TRITON_FAULTS)
+def test_a_fault_of_triton_is_named(said, components, metric_names, tmp_path):
+    broken = copy.deepcopy(components["triton"])
+    TRITON_FAULTS[said](broken)
+    assert any(said in complaint for complaint in complaints(broken, metric_names, tmp_path))
+
+
 TLS_FAULTS = {
     "speaks no TLS": lambda r: container(r)["readinessProbe"].update(grpc={"port": 50051}, httpGet=None),
     "asks port grpc, which speaks TLS": lambda r: container(r)["livenessProbe"]["httpGet"].update(port="grpc"),
