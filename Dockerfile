@@ -22,13 +22,14 @@ COPY serving serving
 COPY handlers handlers
 COPY training training
 COPY proto proto
-COPY docker/licences.py /licences.py
+COPY docker/licences.py docker/slim.py /
 RUN python3 -m venv /opt/ferserve \
-    && /opt/ferserve/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[serving]' \
+    && /opt/ferserve/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[serving,otel]' \
     && /opt/ferserve/bin/python /licences.py > /opt/ferserve/LICENCES.txt \
     && cp LICENSE NOTICE /opt/ferserve/ \
     && /opt/ferserve/bin/pip uninstall --yes --quiet pip setuptools \
-    && find /opt/ferserve -name tests -type d -prune -exec rm -r {} +
+    && find /opt/ferserve -name tests -type d -prune -exec rm -r {} + \
+    && /opt/ferserve/bin/python /slim.py
 
 # -------------------------------------------------------------------------------------------------------------- gateway
 FROM ${BASE} AS gateway

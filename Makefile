@@ -6,7 +6,7 @@ VENV := .venv
 PIP_FLAGS := --quiet --disable-pip-version-check
 # Torch's CPU build: on a machine whose index serves the CUDA build by default, set
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-TEST_EXTRAS := serving,triton,training,test
+TEST_EXTRAS := serving,triton,otel,training,test
 
 .PHONY: help setup serve test lint types imports unit packaging proto monitoring e2e-long clean
 

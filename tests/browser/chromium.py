@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect, sync_playwright
 
 from ferserve.faces.types import Box
 
@@ -18,6 +18,7 @@ PATIENCE_MS = 30_000
 @contextmanager
 def browsers() -> Iterator["Browsers"]:
     """Starts browsers, and ends them; one at a time of these, since Playwright's loop occupies its thread."""
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         yield Browsers(playwright)
 

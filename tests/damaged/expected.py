@@ -105,7 +105,7 @@ def fault(expected: Expected, answer: Answer, picture: bytes | None = None) -> s
     """
     return (
         _wrong_code(answer)
-        or _wrong_message(answer)
+        or wrong_message(answer)
         or _wrong_reason(expected, answer)
         or (_dishonest(answer, picture) if picture is not None and answer.reason == ANSWERED else None)
     )
@@ -122,7 +122,7 @@ def _wrong_code(answer: Answer) -> str | None:
     return None
 
 
-def _wrong_message(answer: Answer) -> str | None:
+def wrong_message(answer: Answer) -> str | None:
     """A message has to say something, within bounds, and nothing of the server."""
     if answer.reason not in (ANSWERED, CLOSED, GRPC_TOO_LARGE) and not answer.message:
         return f"{answer.reason} came without a message"

@@ -11,8 +11,10 @@ from ferserve.faces.decode import DecodeLimits, decode
 from ferserve.faces.detectors import default_detector
 from ferserve.faces.labels import LABELS
 from ferserve.faces.types import Box
+from ferserve.serving.keys import sha256_of
 
 pytestmark = pytest.mark.e2e
+GOOD_KEY, WRONG_KEY = "fer_" + "g" * 43, "fer_" + "w" * 43
 SLOW_MS = 20_000
 
 
@@ -109,3 +111,46 @@ def test_boxes_of_the_camera_stand_on_the_faces_of_the_frames_that_were_sent(vis
     assert visit.violations() == []
     assert visit.complaints == []
     assert visit.hosts == {served.rest.removeprefix("http://")}
+
+
+@pytest.fixture
+def for_holders(start_gateway, tmp_path):
+    """A gateway that asks for keys, and says in its log what it is asked."""
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[[key]]\nname = "page"\nsha256 = "{sha256_of(GOOD_KEY)}"\npurpose = "personal"\n')
+    config = tmp_path / "ferserve.toml"
+    config.write_text(f'[access]\nkeys_file = "{keys}"\n[log]\nrequests = true\n')
+    return start_gateway("--config", str(config))
+
+
+def test_a_gateway_with_keys_is_used_by_who_types_one_in(browser, for_holders):
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    visit = Visit(context, for_holders.rest)
+    addresses = []
+    visit.page.on("request", lambda request: addresses.append(request.url))
+    visit.page.on("websocket", lambda socket: addresses.append(socket.url))
+    key = visit.page.locator("#key")
+    expect(key).to_be_focused()
+    assert visit.violations() == []
+    for typed in (WRONG_KEY, GOOD_KEY):
+        key.fill(typed)
+        key.press("Enter")
+        if typed == WRONG_KEY:
+            expect(visit.page.locator("#key-words")).to_contain_text("does not know this key")
+    expect(visit.page.locator("#model option")).to_have_count(1)
+    expect(key).to_be_hidden()
+    photo = {"name": "scene.jpg", "mimeType": "image/jpeg", "buffer": jpeg(scene(0.4, faces=1))}
+    visit.page.set_input_files("#files", [photo])
+    expect(visit.page.locator(".box")).to_have_count(1)
+    visit.page.click("#mode-camera")
+    visit.page.click("#camera")
+    expect(visit.page.locator(".box")).to_have_count(2)
+    stored = visit.page.evaluate("() => [localStorage.length, sessionStorage.length, document.cookie, location.href]")
+    assert stored == [0, 0, "", f"{for_holders.rest}/"]
+    refused = [text for text in visit.complaints if "401" not in text]  # the browser's own words about two requests
+    assert refused == []
+    context.close()
+    assert for_holders.stop() == 0
+    for seen in (*addresses, for_holders.log.read_text()):
+        assert GOOD_KEY not in seen
+        assert WRONG_KEY not in seen

@@ -51,6 +51,7 @@ from ferserve.serving.requests import (
     StageTimings,
 )
 from ferserve.serving.rest_api import HttpConfig
+from ferserve.serving.tls import ServerTls
 from ferserve.serving.worker_board import ModelWorkers, WorkerBoard
 from ferserve.serving.workers.circuit import CircuitState
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
@@ -233,7 +234,12 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
     servers: list[grpc.aio.Server] = []
 
     async def start(
-        *, max_image_bytes: int = 1024, max_held_bytes: int = 2**30, ready: bool = True, **settings: float
+        *,
+        max_image_bytes: int = 1024,
+        max_held_bytes: int = 2**30,
+        ready: bool = True,
+        tls: ServerTls | None = None,
+        **settings: float,
     ) -> GrpcGateway:
         analyzer, health, observer = FakeAnalyzer(), Health(), FakeObserver()
         if ready:
@@ -248,6 +254,7 @@ async def start_grpc() -> AsyncIterator[Callable[..., GrpcGateway]]:
             bodies=BodyBudget(max_held_bytes),
             observer=observer,
             version="1.2.3",
+            tls=tls,
         )
         servers.append(server)
         await server.start()

@@ -79,6 +79,9 @@ class FakeTransport(asyncio.Transport):
     def write(self, data):
         self.written += data
 
+    def can_write_eof(self):
+        return True
+
     def write_eof(self):
         self.is_ended = True
 

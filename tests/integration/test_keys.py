@@ -11,11 +11,14 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.integration.test_app import config_for, gateway
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from ferserve.serving.access import AccessConfig
 from ferserve.serving.client import AsyncClient, ClientConfig
 from ferserve.serving.errors import ForbiddenError, PurposeRefusedError, RateLimitedError, UnauthenticatedError
 from ferserve.serving.keys import sha256_of
+from ferserve.serving.rest_gate import KEY_PROTOCOL, STREAM_PROTOCOL
 
 FERSERVE = Path(sys.executable).with_name("ferserve")
 KEYS = {name: "fer_" + name[0] * 43 for name in ("shop", "lister", "office", "clinic", "trickle")}
@@ -130,6 +133,39 @@ async def test_faces_are_limited_by_key_over_both_doors_together(doors, face_pho
             await client.analyze(face_photo)
     assert 0 < refused.value.retry_after_s <= 60
     assert (await post(doors, face_photo, **bearer("shop"))).status_code == 200
+
+
+async def test_a_key_among_the_subprotocols_opens_a_stream_and_is_not_repeated(doors, face_photo):
+    address = f"{doors['REST'].replace('http', 'ws', 1)}/v1/stream"
+    offered = [STREAM_PROTOCOL, KEY_PROTOCOL + KEYS["shop"]]
+    async with connect(address, subprotocols=offered, proxy=None) as websocket:
+        assert websocket.subprotocol == STREAM_PROTOCOL
+        await websocket.send(bytes(8) + face_photo)
+        assert "analysis" in json.loads(await websocket.recv())
+        assert KEYS["shop"] not in str(websocket.response.headers)
+
+
+@pytest.mark.parametrize(
+    ("offered", "headers", "reason"),
+    [
+        ([STREAM_PROTOCOL], {}, "UNAUTHENTICATED"),
+        ([STREAM_PROTOCOL, KEY_PROTOCOL + "x" * 43], {}, "UNAUTHENTICATED"),
+        ([STREAM_PROTOCOL, KEY_PROTOCOL + KEYS["lister"]], {}, "FORBIDDEN"),
+        ([STREAM_PROTOCOL, KEY_PROTOCOL + KEYS["office"]], {}, "PURPOSE_REFUSED"),
+        ([KEY_PROTOCOL + KEYS["shop"]], {"authorization": f"Bearer {KEYS['shop']}"}, "UNAUTHENTICATED"),
+    ],
+)
+async def test_another_key_among_the_subprotocols_does_not(doors, offered, headers, reason):
+    address = f"{doors['REST'].replace('http', 'ws', 1)}/v1/stream"
+    async with connect(address, subprotocols=offered, additional_headers=headers, proxy=None) as websocket:
+        assert json.loads(await websocket.recv())["error"]["reason"] == reason
+        with pytest.raises(ConnectionClosed):
+            await websocket.recv()
+
+
+async def test_a_key_in_an_address_opens_nothing(doors):
+    async with httpx.AsyncClient(base_url=doors["REST"]) as client:
+        assert (await client.get(f"/v1/models?key={KEYS['shop']}&authorization={KEYS['shop']}")).status_code == 401
 
 
 async def test_a_body_is_not_waited_for_without_a_key(doors):

@@ -1,5 +1,6 @@
 """What a schema does not see: whether the parts of a rendered deployment fit each other and the program."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 from starlette.applications import Starlette
 
 from ferserve.faces.index import open_archive
+from ferserve.serving.commands.score import score
+from ferserve.serving.commands.serve import serve
+from ferserve.serving.commands.triton import triton
 from ferserve.serving.config import ServeConfig
 from ferserve.serving.grpc_api import SERVICE_NAME
 from ferserve.serving.health import Health
@@ -20,6 +24,7 @@ CLUSTER_WIDE = {"Namespace"}
 UNITS = {"m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1.0}
 GATEWAY = "gateway"
 SETTINGS_FILE = "/etc/ferserve/ferserve.toml"
+VERBS = {"serve": serve, "score": score, "triton": triton}
 
 
 @dataclass
@@ -98,6 +103,7 @@ def complaints(rendered: Rendered, metric_names: set[str], folder: Path) -> list
         *_settings(rendered, folder),
         *_workers(rendered),
         *_archives(rendered),
+        *_init_commands(rendered),
         *_security(rendered),
         *_places(rendered),
     ]
@@ -267,21 +273,33 @@ def _mounts(rendered: Rendered) -> Iterator[str]:
 
 def _settings(rendered: Rendered, folder: Path) -> Iterator[str]:
     """The gateway's own parser reads what the gateway will read; unknown keys fail in it."""
+    for load, container in gateways_of(rendered):
+        settings = settings_of(rendered, load, container, folder)
+        listens = {"grpc": settings.grpc.port, "http": settings.http.port, "admin": settings.admin.port}
+        if ports_of(load) != listens:
+            yield f"{name_of(load)}: declares the ports {ports_of(load)}, listens on {listens}"
+        for section in (settings.grpc, settings.http, settings.admin):
+            if section.host != "0.0.0.0":
+                yield f"{name_of(load)}: listens on {section.host}:{section.port}, where nobody reaches it"
+        yield from _shutdown(load, container, settings)
+        if pod_of(load).get("enableServiceLinks") is not False:
+            yield f"{name_of(load)}: variables of Services would begin with {ENV_PREFIX} and be unknown settings"
+
+
+def gateways_of(rendered: Rendered) -> Iterator[tuple[Document, Document]]:
+    """Each workload of gateways, and the container in it."""
     for load in rendered.of("Deployment"):
-        for container in (each for each in pod_of(load)["containers"] if each["name"] == GATEWAY):
-            file = folder / "ferserve.toml"
-            file.write_text(_files(rendered, load, container).get(SETTINGS_FILE, ""), encoding="utf-8")
-            environ = {each["name"]: each.get("value", "") for each in container.get("env", [])}
-            settings = read_settings(ServeConfig, file=file, environ=environ, flags={})
-            listens = {"grpc": settings.grpc.port, "http": settings.http.port, "admin": settings.admin.port}
-            if ports_of(load) != listens:
-                yield f"{name_of(load)}: declares the ports {ports_of(load)}, listens on {listens}"
-            for section in (settings.grpc, settings.http, settings.admin):
-                if section.host != "0.0.0.0":
-                    yield f"{name_of(load)}: listens on {section.host}:{section.port}, where nobody reaches it"
-            yield from _shutdown(load, container, settings)
-            if pod_of(load).get("enableServiceLinks") is not False:
-                yield f"{name_of(load)}: variables of Services would begin with {ENV_PREFIX} and be unknown settings"
+        for container in pod_of(load)["containers"]:
+            if container["name"] == GATEWAY:
+                yield load, container
+
+
+def settings_of(rendered: Rendered, load: Document, container: Document, folder: Path) -> ServeConfig:
+    """What a gateway will read, by its own parser; `folder` takes its file."""
+    file = folder / "ferserve.toml"
+    file.write_text(_files(rendered, load, container).get(SETTINGS_FILE, ""), encoding="utf-8")
+    environ = {each["name"]: each.get("value", "") for each in container.get("env", [])}
+    return read_settings(ServeConfig, file=file, environ=environ, flags={})
 
 
 def _shutdown(load: Document, container: Document, settings: ServeConfig) -> Iterator[str]:
@@ -324,8 +342,42 @@ def _archives(rendered: Rendered) -> Iterator[str]:
             checked = environ.get("ARCHIVE_SHA256")
             if checked != shipped.sha256:
                 yield f"{name_of(load)}: checks {checked}, the archive that ships is {shipped.sha256}"
-            if f"/archives/{shipped.path.name}" not in pod_of(load)["containers"][0]["args"]:
+            made = _made(container, shipped.path.name)
+            if made is None:
+                yield f"{name_of(load)}: hands over an archive that was not checked"
+            elif made not in pod_of(load)["containers"][0]["args"]:
                 yield f"{name_of(load)}: does not run the archive that was checked"
+
+
+def _made(container: Document, archive: str) -> str | None:
+    """How a worker's argument has to name what an init container checked and made; None where nothing was checked."""
+    said = " ".join(container["args"])
+    if "sha256sum -c" in said:
+        return f"/archives/{archive}"
+    if "--sha256=$(ARCHIVE_SHA256)" in container["args"]:
+        (out,) = (each.removeprefix("--out=") for each in container["args"] if each.startswith("--out="))
+        return f"--model-repository={out}"
+    return None
+
+
+def _init_commands(rendered: Rendered) -> Iterator[str]:
+    """The gateway's image is told of verbs and flags that it has."""
+    for load in rendered.workloads:
+        for container in pod_of(load).get("initContainers", []):
+            if container["image"].startswith("ferserve-gateway") and "command" not in container:
+                yield from _unknown_flags(f"{name_of(load)}/{container['name']}", container["args"])
+
+
+def _unknown_flags(where: str, arguments: list[str]) -> Iterator[str]:
+    verb, *others = arguments
+    if verb not in VERBS:
+        yield f"{where}: ferserve has no verb {verb}"
+        return
+    known = {name.replace("_", "-") for name in inspect.signature(VERBS[verb]).parameters}
+    for argument in others:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and flag.removeprefix("--") not in known:
+            yield f"{where}: ferserve {verb} has no flag {flag}"
 
 
 def _security(rendered: Rendered) -> Iterator[str]:

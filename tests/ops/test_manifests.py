@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.ops.manifests import Rendered, complaints, containers_of, name_of
+from tests.ops.secured import tls_complaints
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
@@ -17,7 +18,7 @@ GOLDEN = ROOT / "tests" / "golden" / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 KUBERNETES = "1.36"
-NEEDED = {"autoscale": [], "gpu": ["torchserve"]}
+NEEDED = {"autoscale": [], "gpu": ["torchserve"], "mtls": ["autoscale", "tls"]}
 """What a component stands on; the others get the autoscaler, for rules that need several gateways."""
 
 
@@ -88,11 +89,13 @@ def test_overlays_and_components_keep_the_schema(overlays, components, tmp_path)
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_fits_itself_and_the_program(name, overlays, metric_names, tmp_path):
     assert complaints(overlays[name], metric_names, tmp_path) == []
+    assert list(tls_complaints(overlays[name], tmp_path)) == []
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_component_fits_the_base_and_the_program(name, components, metric_names, tmp_path):
     assert complaints(components[name], metric_names, tmp_path) == []
+    assert list(tls_complaints(components[name], tmp_path)) == []
 
 
 def part(rendered: Rendered, kind: str, name: str) -> dict:
@@ -149,6 +152,57 @@ WORKER_FAULTS = {
         "to"
     ][0]["podSelector"]["matchLabels"].update({"app.kubernetes.io/component": "triton"}),
 }
+
+
+def servers(rendered: Rendered) -> dict:
+    return part(rendered, "StatefulSet", "ferserve-triton")
+
+
+TRITON_FAULTS = {
+    "is told of the workers": lambda r: servers(r)["spec"].update(replicas=1),
+    "the archive that ships": lambda r: containers_of(servers(r))[0]["env"][0].update(value="0" * 64),
+    "was not checked": lambda r: containers_of(servers(r))[0]["args"].remove("--sha256=$(ARCHIVE_SHA256)"),
+    "does not run the archive": lambda r: containers_of(servers(r))[1]["args"].remove("--model-repository=/models"),
+    "ferserve triton has no flag --bakend": lambda r: containers_of(servers(r))[0]["args"].append("--bakend=python"),
+    "ferserve has no verb tritn": lambda r: containers_of(servers(r))[0]["args"].__setitem__(0, "tritn"),
+}
+
+
+@pytest.mark.parametrize("said", TRITON_FAULTS)
+def test_a_fault_of_triton_is_named(said, components, metric_names, tmp_path):
+    broken = copy.deepcopy(components["triton"])
+    TRITON_FAULTS[said](broken)
+    assert any(said in complaint for complaint in complaints(broken, metric_names, tmp_path))
+
+
+TLS_FAULTS = {
+    "speaks no TLS": lambda r: container(r)["readinessProbe"].update(grpc={"port": 50051}, httpGet=None),
+    "asks port grpc, which speaks TLS": lambda r: container(r)["livenessProbe"]["httpGet"].update(port="grpc"),
+    "says that grpc is plain": lambda r: part(r, "Service", "ferserve-grpc")["spec"]["ports"][0].update(
+        appProtocol="kubernetes.io/h2c"
+    ),
+    "is told of /etc/ferserve-tls/tls.crt": lambda r: gateway(r)["spec"]["template"]["spec"]["volumes"][-2]["secret"][
+        "items"
+    ].pop(0),
+    "is told of /etc/ferserve-client-ca/ca.crt": lambda r: container(r)["volumeMounts"].pop(
+        [mount["name"] for mount in container(r)["volumeMounts"]].index("client-ca")
+    ),
+    "ferserve-envoy: calls them without TLS": lambda r: r.documents.append(
+        {
+            "kind": "Deployment",
+            "metadata": {"name": "ferserve-envoy", "namespace": "ferserve"},
+            "spec": gateway(r)["spec"] | {"template": {"metadata": {"labels": {}}, "spec": {"containers": []}}},
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("said", TLS_FAULTS)
+def test_a_fault_of_tls_is_named(said, components, tmp_path):
+    broken = copy.deepcopy(components["mtls"])
+    assert list(tls_complaints(broken, tmp_path)) == []
+    TLS_FAULTS[said](broken)
+    assert any(said in complaint for complaint in tls_complaints(broken, tmp_path))
 
 
 @pytest.mark.parametrize("said", WORKER_FAULTS)

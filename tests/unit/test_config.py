@@ -38,12 +38,15 @@ def test_every_section_is_reached_by_the_environment():
         "FERSERVE_WORKERS__ENDPOINTS": "",
         "FERSERVE_EMBEDDED__THREADS": "6",
         "FERSERVE_ACCESS__KEYS_FILE": "keys.toml",
+        "FERSERVE_TLS__CERTIFICATE_FILE": "server.pem",
+        "FERSERVE_TLS__KEY_FILE": "server.key",
         "FERSERVE_BODIES__MAX_HELD_BYTES": "100000000",
         "FERSERVE_GRPC__PORT": "7",
         "FERSERVE_HTTP__PORT": "8",
         "FERSERVE_STREAM__ALLOWED_ORIGINS": "https://a.example,https://b.example",
         "FERSERVE_ADMIN__PORT": "9",
         "FERSERVE_LOG__FORMAT": "json",
+        "FERSERVE_TRACING__ENDPOINT": "http://collector:4317",
         "FERSERVE_SHUTDOWN__DRAIN_TIMEOUT_S": "1.5",
     }
     assert {name.split("__")[0].removeprefix("FERSERVE_").lower() for name in environ} == {
@@ -53,6 +56,7 @@ def test_every_section_is_reached_by_the_environment():
     assert config.models.archives == ("a.mar", "b.mar")
     assert (config.analyzer.threads, config.admission.max_images, config.embedded.threads) == (3, 4, 6)
     assert config.access.keys_file == Path("keys.toml")
+    assert (config.tls.certificate_file, config.tls.key_file) == (Path("server.pem"), Path("server.key"))
     assert (config.bodies.max_held_bytes, config.grpc.port) == (100_000_000, 7)
     assert (config.http.port, config.admin.port) == (8, 9)
     assert (config.log.format.value, config.shutdown.drain_timeout_s) == ("json", 1.5)

@@ -230,3 +230,18 @@ def test_nothing_that_pillow_grumbles_about_reaches_standard_error():
         check=True,
     )
     assert b"Warning" in loud.stderr  # the file does make Pillow warn
+
+
+def test_an_odd_tiff_writes_nothing_past_the_log(capfd):
+    """libtiff itself would write a line for each oddity."""
+    whole = _encode(PIXELS, "TIFF", compression="tiff_lzw")
+    refused = 0
+    for place in range(8, len(whole), 7):
+        odd = bytearray(whole)
+        odd[place] ^= 0xFF
+        try:
+            decode(bytes(odd), LIMITS)
+        except (InvalidImageError, UnsupportedMediaError, ImageTooLargeError):
+            refused += 1
+    assert refused > 10
+    assert capfd.readouterr().err == ""

@@ -34,6 +34,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.row: tuple[float, ...] | None = ROW
         self.asked: list[str] = []
         self.timeouts_us: list[int] = []
+        self.traceparents: list[str | None] = []
 
     async def ModelReady(self, request, context):  # noqa: ARG002, N802
         return pb.ModelReadyResponse(ready=self.ready and request.name == self.name)
@@ -63,6 +64,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return answer
 
     async def ModelInfer(self, request, context):  # noqa: N802
+        self.traceparents.append(dict(context.invocation_metadata()).get("traceparent"))
         if "timeout" in request.parameters:
             self.timeouts_us.append(request.parameters["timeout"].int64_param)
         if self.dead:

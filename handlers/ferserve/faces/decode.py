@@ -34,6 +34,7 @@ from ferserve.faces.decode_memory import (
 )
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError, UnsupportedMediaError
 from ferserve.faces.exif import UPRIGHT, JpegHead, orientation, read_jpeg_head
+from ferserve.faces.libtiff import silence_libtiff
 from ferserve.faces.media import announced_size, media_kind
 from ferserve.faces.types import Image
 
@@ -73,6 +74,7 @@ MinSide = int | Callable[[int, int], int]
 
 # Pillow warns of odd metadata, in TIFF mostly, that changes no pixel. Appended: an application's own filters win.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
+silence_libtiff()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

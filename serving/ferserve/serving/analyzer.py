@@ -53,6 +53,7 @@ from ferserve.serving.requests import (
     Priority,
     RequestContext,
 )
+from ferserve.serving.tracing import trace_answer
 from ferserve.serving.workers.protocol import CropBatch
 
 ResultT = TypeVar("ResultT")
@@ -290,6 +291,7 @@ class Analyzer:
         answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
         self._observe_forecast(forecast, waits)
+        trace_answer(answer.timings)
         self._gate.charge(max(len(answer.faces), 1))
         self._observer.faces_skipped(photo.skipped)
         self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
@@ -315,6 +317,7 @@ class Analyzer:
             ticket.reconcile(found=photo.found, kept=len(photo.faces))
         answer = remote_answer(outcome, model=model, total_s=self._clock() - began_s)
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
+        trace_answer(answer.timings)
         self._gate.charge(max(len(answer.faces), 1))
         self._observer.faces_skipped(photo.skipped)
         self._observer.image_scored(model.name, **_face_counts(answer.faces))
@@ -342,7 +345,9 @@ class Analyzer:
         photo = prepared.value.photo
         self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
         self._gate.charge(question.faces)
-        return occlusion_answer(prepared.value, outcomes, model=model.info, waits=waits)
+        answer = occlusion_answer(prepared.value, outcomes, model=model.info, waits=waits)
+        trace_answer(answer.timings)
+        return answer
 
     async def _classify(
         self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
@@ -369,6 +374,7 @@ class Analyzer:
         answer = crops_answer(prepared.value, _foreseen(results), model=model.info, waits=waits)
         self._observe_stages(decode_s=prepared.value.decode_s, preprocess_s=prepared.value.preprocess_s)
         self._observe_forecast(forecast, waits)
+        trace_answer(answer.timings)
         scored = [item for item in answer.items if not isinstance(item, FerserveError)]
         self._gate.charge(max(len(scored), 1))
         self._observer.faces_scored(model.info.name, **_face_counts(scored))
@@ -394,6 +400,7 @@ class Analyzer:
             outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
         waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)
         answer = tensor_answer(outcomes, model=model.info, waits=waits)
+        trace_answer(answer.timings)
         self._gate.charge(len(crops))
         tops = [EXPRESSIONS[place] for place in answer.scores.argmax(axis=1).tolist()]
         uncertain = int(np.count_nonzero(answer.scores.max(axis=1) < model.info.uncertain_below))

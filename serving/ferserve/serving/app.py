@@ -11,6 +11,7 @@ from typing import Final
 
 import grpc
 import uvloop
+from starlette.types import ASGIApp
 
 from ferserve.faces.archive import Archive
 from ferserve.serving.access import OPEN, Gate, gate_of
@@ -26,6 +27,9 @@ from ferserve.serving.metrics import Metrics
 from ferserve.serving.observing import LoggedRequests, RequestObserver
 from ferserve.serving.rest_api import create_rest_app
 from ferserve.serving.rest_stream import max_message_bytes
+from ferserve.serving.tls import ServerTls, server_tls
+from ferserve.serving.tracing import TracedRequests, open_tracing
+from ferserve.serving.tracing_doors import TracedApp, TracedServices
 
 LAST_BYTES_S: Final = 1.0
 """After the drain, for answers that are computed but not yet through the network."""
@@ -84,14 +88,19 @@ class Gateway:
 
     Raises:
         StartError: a port is taken, or a setting cannot be met.
+        ConfigError: the certificate cannot be read, or traces are wanted and OpenTelemetry is not installed.
     """
 
     def __init__(self, config: ServeConfig, engine: Engine, metrics: Metrics, gate: Gate = OPEN) -> None:
         self._health = Health()
         engine.workers.subscribe(self._health.served)
         package = version("ferserve")
+        tls = server_tls(config.tls, CLOCK)
         bodies = BodyBudget(config.bodies.max_held_bytes)
-        observer = LoggedRequests(metrics) if config.log.requests else metrics
+        self._tracing = open_tracing(config.tracing, version=package)
+        observer: RequestObserver = LoggedRequests(metrics) if config.log.requests else metrics
+        if self._tracing is not None:
+            observer = TracedRequests(observer)
         rest = create_rest_app(
             engine.analyzer,
             self._health,
@@ -108,15 +117,16 @@ class Gateway:
         server = partial(HttpServer, header_timeout_s=http.header_timeout_s, keep_alive_s=http.keep_alive_s)
         with ExitStack() as undo:
             largest = max_message_bytes(config.stream)
-            self._http = server(rest, bind(http.host, http.port), max_message_bytes=largest)
+            app: ASGIApp = rest if self._tracing is None else TracedApp(rest, self._tracing)
+            self._http = server(app, bind(http.host, http.port), max_message_bytes=largest, tls=tls)
             undo.callback(self._http.unbind)
             self._admin = server(admin, bind(config.admin.host, config.admin.port))
             undo.callback(self._admin.unbind)
-            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies, gate, package)
+            self._grpc, grpc_port = self._bind_grpc(config, engine, observer, bodies, gate, tls, package)
             undo.pop_all()
         self.addresses = {
             "gRPC": f"{config.grpc.host}:{grpc_port}",
-            "REST": f"http://{self._http.address}",
+            "REST": f"{'http' if tls is None else 'https'}://{self._http.address}",
             "admin": f"http://{self._admin.address}",
         }
 
@@ -156,6 +166,8 @@ class Gateway:
         await asyncio.gather(
             self._grpc.stop(LAST_BYTES_S), self._http.stop(LAST_BYTES_S), self._admin.stop(LAST_BYTES_S)
         )
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         logger.info("stopped")
 
     def _bind_grpc(
@@ -165,6 +177,7 @@ class Gateway:
         observer: RequestObserver,
         bodies: BodyBudget,
         gate: Gate,
+        tls: ServerTls | None,
         package: str,
     ) -> tuple[grpc.aio.Server, int]:
         max_image_bytes = config.decode.max_image_bytes
@@ -178,6 +191,8 @@ class Gateway:
                 bodies=bodies,
                 observer=observer,
                 gate=gate,
+                tls=tls,
+                before=() if self._tracing is None else (TracedServices(self._tracing),),
                 version=package,
             )
         except RuntimeError:  # gRPC says no more than that it failed

@@ -12,6 +12,8 @@ from ferserve.serving.logs import LogConfig
 from ferserve.serving.rest_api import HttpConfig
 from ferserve.serving.rest_body import json_bytes
 from ferserve.serving.streams import StreamConfig
+from ferserve.serving.tls import TlsConfig
+from ferserve.serving.tracing import TracingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +36,14 @@ class ServeConfig(EngineConfig):
     """What `ferserve serve` runs with; the engine's sections and these."""
 
     access: AccessConfig = field(default_factory=AccessConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
     bodies: BodiesConfig = field(default_factory=BodiesConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ from ferserve.serving.latency import LatencyModel
 from ferserve.serving.policy import FairQueue, Job
 from ferserve.serving.rate import ServiceRate
 from ferserve.serving.requests import Priority
+from ferserve.serving.tracing import BATCH, TRACE, CallTrace
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -73,9 +74,10 @@ class Outcome(Generic[ResultT]):
 
 @dataclass(slots=True)
 class _Submission:
-    """The jobs that came in one call share one timer."""
+    """The jobs that came in one call share one timer, and the call's trace."""
 
     unresolved: int
+    trace: CallTrace | None
     timer: asyncio.TimerHandle | None = None
 
 
@@ -164,7 +166,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         if not self._tasks:  # here and not before: only now a loop is sure to run
             self._tasks = [asyncio.create_task(self._serve_slot()) for _ in range(self._slots)]
         now_s = self._clock()
-        submission = _Submission(len(payloads))
+        submission = _Submission(len(payloads), TRACE.get())
         job_of = partial(Job, flow=flow, priority=priority, deadline_s=deadline_s, enqueued_s=now_s, admitted=admitted)
         entries = [self._enqueue(job_of(job_id=next(self._ids)), payload, submission) for payload in payloads]
         loop = asyncio.get_running_loop()
@@ -268,6 +270,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     ) -> Sequence[ResultT | Exception]:
         """Run a batch until the last of its deadlines: after it nobody waits, and the slot is worth more."""
         left_s = max(entry.job.deadline_s for entry in entries) - started_s
+        traces = (entry.submission.trace for entry in entries)
+        BATCH.set(tuple(dict.fromkeys(trace for trace in traces if trace is not None)))
         try:
             async with asyncio.timeout(left_s) as scope:
                 results = await self._run([entry.payload for entry in entries], left_s)

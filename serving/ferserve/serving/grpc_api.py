@@ -1,7 +1,7 @@
 """gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +30,7 @@ from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_api import OIP_SERVICE_NAME, add_inference_service
 from ferserve.serving.streams import FrameReply, FrameStream, StreamMode
+from ferserve.serving.tls import ServerTls
 from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
@@ -209,6 +210,8 @@ def build_grpc_server(
     observer: RequestObserver,
     version: str,
     gate: Gate = OPEN,
+    tls: ServerTls | None = None,
+    before: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg] # the stubs alone take arguments
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -225,6 +228,8 @@ def build_grpc_server(
         observer: told about every call.
         version: of the package, for those who ask the server's.
         gate: asked about every call before its message is read.
+        tls: what connections are secured with; None for none.
+        before: interceptors that a call meets first.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -253,12 +258,15 @@ def build_grpc_server(
         max_arriving=config.max_arriving_calls,
         timeout_s=config.message_timeout_s,
     )
-    server = grpc.aio.server(interceptors=(incoming,), options=config.channel_options)
+    server = grpc.aio.server(interceptors=(*before, incoming), options=config.channel_options)
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
     add_inference_service(InferenceProtocol(analyzer, health, version=version), calls, server)
     health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
     reflection.enable_server_reflection((*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return server, server.add_insecure_port(f"{config.host}:{config.port}")
+    address = f"{config.host}:{config.port}"
+    if tls is None:
+        return server, server.add_insecure_port(address)
+    return server, server.add_secure_port(address, tls.grpc_credentials())
 
 
 def _mirror(health: Health) -> health_pb2_grpc.HealthServicer:

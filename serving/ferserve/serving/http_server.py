@@ -16,6 +16,7 @@ from ferserve.faces.errors import InvalidRequestError
 from ferserve.serving.errors import StartError
 from ferserve.serving.rest_errors import JSON_TYPE, error_detail
 from ferserve.serving.rest_schema import ErrorMessage
+from ferserve.serving.tls import ServerTls
 
 MAX_PORT: Final = 65535
 BACKLOG: Final = 1024
@@ -70,6 +71,7 @@ class HttpServer:
         header_timeout_s: longest that a connection may take to send a request's head.
         keep_alive_s: how long an idle connection is kept.
         max_message_bytes: of one WebSocket message; None for an application that takes none.
+        tls: what connections are secured with; None for none.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class HttpServer:
         header_timeout_s: float,
         keep_alive_s: int,
         max_message_bytes: int | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         self._config = uvicorn.Config(
             app,
@@ -95,6 +98,7 @@ class HttpServer:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=keep_alive_s,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context(),
         )
         self._server = _QuietServer(self._config)
         self._socket = bound
@@ -145,7 +149,8 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
     It also takes the end of what a caller sends for the caller's leaving. Both look the same until something is sent:
     then the system of one who has left resets the connection, while one who waits passes over a `100 Continue`. So
     whoever has sent a whole request and then no more gets such signs of life until the answer, and the request of one
-    who has left ends with the second of them. HTTP/1.0 knows no interim answers; there the end is taken for leaving.
+    who has left ends with the second of them. HTTP/1.0 knows no interim answers, asyncio's TLS no
+    connection that is open one way; there the end is taken for leaving.
     """
 
     def __init__(self, header_timeout_s: float, **kwargs: Any) -> None:
@@ -172,7 +177,7 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is None or cycle.more_body or cycle.response_complete or self._is_refused:
             return False
-        if cycle.scope["http_version"] != "1.1":
+        if cycle.scope["http_version"] != "1.1" or not self.transport.can_write_eof():
             return False
         self._head_arrived()  # of a next request that will not come
         self.cycle.keep_alive = False
@@ -221,7 +226,8 @@ class _BoundedHeadProtocol(HttpToolsProtocol):
             self.transport.close()  # whose body this was has to hear of it
             return
         # What still comes is thrown away: closing over it would reset the connection, and with it the answer.
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self._head_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def on_message_begin(self) -> None:

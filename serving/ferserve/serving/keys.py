@@ -17,11 +17,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.purposes import GUARDED, Exemption, Purpose, Scope
+from ferserve.serving.watched_files import WatchedFiles
 
 KEY_BYTES: Final = 32
 KEY_PREFIX: Final = "fer_"
 """Lets scanners for leaked secrets know one."""
-CHECK_EVERY_S: Final = 1.0
 logger = logging.getLogger(__name__)
 
 
@@ -98,43 +98,26 @@ class KeyRing:
     """The keys of a file, which is read again when it changes; a new file that is wrong leaves the old keys in force.
 
     Args:
-        clock: seconds, rising; the file is looked at once in `CHECK_EVERY_S` at most.
+        clock: seconds, rising; the file is looked at as `WatchedFiles` does.
     Raises:
         ConfigError: the file cannot be read at first.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
-        self._clock = clock
-        self._version = self._version_now()
+        self._file = WatchedFiles([path], clock)
         self._keys = read_keys(path)
-        self._checked_s = clock()
 
     def find(self, key: str) -> Key | None:
         """The entry of a key; None for one that is not in the file."""
-        self._refresh()
+        if self._file.have_changed():
+            self._read_again()
         return self._keys.get(sha256_of(key))
 
-    def _refresh(self) -> None:
-        now_s = self._clock()
-        if now_s - self._checked_s < CHECK_EVERY_S:
-            return
-        self._checked_s = now_s
-        version = self._version_now()
-        if version == self._version:
-            return
-        self._version = version
+    def _read_again(self) -> None:
         try:
             self._keys = read_keys(self._path)
         except ConfigError as error:
             logger.error("the keys of before stay in force: %s", error.message)  # noqa: TRY400 -- no stack: it is the file
         else:
             logger.info("keys were read again", extra={"keys": len(self._keys)})
-
-    def _version_now(self) -> tuple[int, int, int]:
-        """What changes with the file; follows the link that Kubernetes swaps."""
-        try:
-            found = self._path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return found.st_mtime_ns, found.st_size, found.st_ino

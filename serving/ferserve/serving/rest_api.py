@@ -67,7 +67,8 @@ Open Inference Protocol takes ready-made crops as a tensor, under /v2.
 Frames of a video go over the WebSocket `/v1/stream`: each message is a frame's id (8 bytes, unsigned, the highest
 first) and an encoded picture, each reply JSON: `id`, `dropped_frames`, and `analysis` or `error`. The options of
 `images:analyze` and `mode` (recorded or live), `tracks`, `smoothing` (0 to 0.95) and `timeout_ms` stand in the query
-or, as JSON, in a first text message.
+or, as JSON, in a first text message. Where keys are asked for, scripts of a browser, which cannot set `Authorization`,
+offer the subprotocols `ferserve.v1` and `ferserve.key.KEY`.
 """
 Options = Annotated[OptionsMessage, Query()]
 OcclusionOptions = Annotated[OcclusionOptionsMessage, Query()]

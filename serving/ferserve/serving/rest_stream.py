@@ -32,6 +32,7 @@ from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_errors import error_detail, validation_message
+from ferserve.serving.rest_gate import authorization_of, chosen_protocol
 from ferserve.serving.rest_middleware import request_id_of
 from ferserve.serving.rest_requests import StreamOptionsMessage
 from ferserve.serving.rest_schema import ErrorMessage, ImageAnalysisMessage, StreamReplyMessage
@@ -91,7 +92,7 @@ class StreamEndpoint:
             return
         began_s = time.perf_counter()
         call = RequestContext(request_id=request_id_of(websocket.headers))
-        await websocket.accept()
+        await websocket.accept(chosen_protocol(websocket))
         self._open += 1
         reason: Reason | None = Reason.CANCELLED  # stands if the gateway's end cancels the stream
         try:
@@ -110,7 +111,7 @@ class StreamEndpoint:
         if self._open > self._config.max_websockets:
             raise OverloadedError(f"{self._config.max_websockets} streams are open already", retry_after_s=FULL_RETRY_S)
         REQUEST_ID.set(call.request_id)
-        self._gate.identify(websocket.headers.getlist("authorization"), Scope.ANALYZE)
+        self._gate.identify(authorization_of(websocket), Scope.ANALYZE)
         with self._health.accept():
             pass
         incoming = _Incoming(websocket, self._config.max_frame_bytes)

@@ -20,7 +20,7 @@ from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, RequestError
 from ferserve.serving.bulk.crops import CropWriter
 from ferserve.serving.bulk.scoring import AnalystScorer, Scoring, scoring_settings
-from ferserve.serving.client import AsyncClient
+from ferserve.serving.client import AsyncClient, ClientConfig
 from ferserve.serving.errors import ConfigError, DeadlineError, ModelNotFoundError, NotReadyError, WorkerFailedError
 from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis
 
@@ -37,18 +37,24 @@ PROBE_PX: Final = 64
 
 @asynccontextmanager
 async def gateway_scoring(
-    target: str, options: AnalyzeOptions, *, crops: CropWriter | None = None, patience_s: float = PATIENCE_S
+    target: str,
+    options: AnalyzeOptions,
+    caller: ClientConfig | None = None,
+    *,
+    crops: CropWriter | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Scoring]:
     """A gateway's answers until the block ends.
 
     Args:
         target: host:port of its gRPC port.
+        caller: who asks, and what it trusts and shows.
         crops: writes the faces' crops here; None writes none.
         patience_s: how long no answer may come before the run ends.
     Raises:
         FerserveError: it cannot be reached, or does not answer a first picture.
     """
-    async with AsyncClient(target) as client:
+    async with AsyncClient(target, caller) as client:
         first = await client.analyze(_grey_picture(), options)
         scorer = GatewayScorer(client, options, first, patience_s=patience_s)
         stream = asyncio.create_task(scorer.run())

@@ -9,6 +9,7 @@ from typing import Self
 import grpc
 
 from ferserve.faces.errors import FerserveError
+from ferserve.serving.channels import open_aio_channel
 from ferserve.serving.client import calls
 from ferserve.serving.client.calls import Call, Result, StreamReply
 from ferserve.serving.client.failures import error_of_rpc
@@ -27,9 +28,11 @@ class AsyncClient:
 
     Args:
         target: host:port, or any other target that gRPC resolves.
-        config: how patient to be.
+        config: how patient to be, and what to trust and show.
         clock: monotonic seconds, against which deadlines are counted.
         sleep: waits the given seconds before a retry.
+    Raises:
+        ConfigError: a file of `config.tls` cannot be read.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class AsyncClient:
         self._config = config or ClientConfig()
         self._clock = clock
         self._sleep = sleep
-        self._channel = grpc.aio.insecure_channel(target, options=calls.CHANNEL_OPTIONS)
+        self._channel = open_aio_channel(target, self._config.tls, calls.CHANNEL_OPTIONS)
         self._stub = service_grpc.ExpressionServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

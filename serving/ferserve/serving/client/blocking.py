@@ -8,6 +8,7 @@ from typing import Self
 import grpc
 
 from ferserve.faces.errors import FerserveError
+from ferserve.serving.channels import open_channel
 from ferserve.serving.client import calls
 from ferserve.serving.client.calls import Call, Result, StreamReply
 from ferserve.serving.client.failures import error_of_rpc
@@ -26,9 +27,11 @@ class Client:
 
     Args:
         target: host:port, or any other target that gRPC resolves.
-        config: how patient to be.
+        config: how patient to be, and what to trust and show.
         clock: monotonic seconds, against which deadlines are counted.
         sleep: waits the given seconds before a retry.
+    Raises:
+        ConfigError: a file of `config.tls` cannot be read.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Client:
         self._config = config or ClientConfig()
         self._clock = clock
         self._sleep = sleep
-        self._channel = grpc.insecure_channel(target, options=calls.CHANNEL_OPTIONS)
+        self._channel = open_channel(target, self._config.tls, calls.CHANNEL_OPTIONS)
         self._stub = service_grpc.ExpressionServiceStub(self._channel)
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ferserve.faces.errors import FerserveError
+from ferserve.serving.channel_tls import ChannelTls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,12 +14,15 @@ class ClientConfig:
     Attributes:
         timeout_s: of a call with all its retries; None waits for ever. A stream has none unless it is given one.
         max_attempts: times that a call is sent at most, the first one included.
-        api_key: for gateways that ask for one; sent with every call as it is, so only over a network that is trusted.
+        api_key: for gateways that ask for one; sent with every call as it is, so with `tls` or over a network that is
+            trusted.
+        tls: what to trust and show; None to call without TLS.
     """
 
     timeout_s: float | None = 30.0
     max_attempts: int = 3
     api_key: str | None = field(default=None, repr=False)
+    tls: ChannelTls | None = None
 
     def __post_init__(self) -> None:
         if self.timeout_s is not None and not self.timeout_s > 0:

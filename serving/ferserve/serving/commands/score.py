@@ -21,6 +21,7 @@ from ferserve.serving.commands.options import (
     Threads,
     models_section,
 )
+from ferserve.serving.commands.tls_options import ApiKeyFile, Authority, Certificate, Key, Tls, caller_config
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.requests import (
     MAX_DETECTION_SIZE_PX,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ferserve.serving.bulk.scoring import Scoring
     from ferserve.serving.bulk.sources import Finder
     from ferserve.serving.bulk.store import OnChange
+    from ferserve.serving.client import ClientConfig
     from ferserve.serving.engine import EngineConfig
 
     ScoringContext = AbstractAsyncContextManager[Scoring]
@@ -81,6 +83,11 @@ def score(
     endpoint: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A gateway's gRPC port; scores here unless it is given.")
     ] = None,
+    tls: Tls = False,
+    tls_ca: Authority = None,
+    tls_cert: Certificate = None,
+    tls_key: Key = None,
+    key_file: ApiKeyFile = None,
     engine: Annotated[
         Where, typer.Option(help="This process, or Ray Data; RAY_ADDRESS names a cluster.")
     ] = Where.LOCAL,
@@ -133,11 +140,13 @@ def score(
     if engine is not Where.RAY and workers is not None:
         raise ConfigError(f"--workers: expected --engine ray, got --engine {engine}")
     written_crops = None if dry_run else crops
-    scoring = (
-        _local(flags, threads, options, written_crops)
-        if endpoint is None
-        else _gateway(endpoint, flags, threads, options, written_crops)
-    )
+    if endpoint is not None:
+        caller = caller_config(tls=tls, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, key_file=key_file)
+        scoring = _gateway(endpoint, flags, threads, options, written_crops, caller)
+    elif tls or tls_ca or tls_cert or tls_key or key_file:
+        raise ConfigError("--tls, --tls-ca, --tls-cert, --tls-key, --key-file: expected --endpoint, got none")
+    else:
+        scoring = _local(flags, threads, options, written_crops)
     if dry_run:
         _estimate(finder, out, scoring, as_json=as_json)
         return
@@ -223,7 +232,12 @@ def _local(flags: dict[str, Any], threads: int | None, options: AnalyzeOptions, 
 
 
 def _gateway(
-    endpoint: str, flags: dict[str, Any], threads: int | None, options: AnalyzeOptions, crops: Path | None
+    endpoint: str,
+    flags: dict[str, Any],
+    threads: int | None,
+    options: AnalyzeOptions,
+    crops: Path | None,
+    caller: "ClientConfig",
 ) -> "ScoringContext":
     from ferserve.serving.bulk.crops import CropWriter
     from ferserve.serving.bulk.gateway import gateway_scoring
@@ -233,7 +247,7 @@ def _gateway(
     if given:
         raise ConfigError(f"--endpoint: expected none with --{given[0]}, which is the gateway's own, got {endpoint}")
     writer = None if crops is None else CropWriter(crops)
-    return gateway_scoring(endpoint, replace(options, model=name), crops=writer)
+    return gateway_scoring(endpoint, replace(options, model=name), caller, crops=writer)
 
 
 def _on_change(*, fresh: bool, mix: bool) -> "OnChange":

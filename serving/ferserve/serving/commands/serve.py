@@ -15,6 +15,7 @@ from ferserve.serving.commands.options import (
     WorkersName,
     models_section,
 )
+from ferserve.serving.commands.tls_options import ClientAuthority, ServerCertificate, ServerKey
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 
@@ -26,6 +27,9 @@ def serve(
     grpc_port: Port = None,
     http_port: Port = None,
     admin_port: Port = None,
+    tls_cert: ServerCertificate = None,
+    tls_key: ServerKey = None,
+    tls_client_ca: ClientAuthority = None,
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
@@ -41,6 +45,7 @@ def serve(
     """
     import os
 
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or each failed handshake writes a line, in a form of gRPC's own
     from ferserve.serving.allocator import return_large_buffers
     from ferserve.serving.app import run
     from ferserve.serving.config import ServeConfig
@@ -49,6 +54,7 @@ def serve(
 
     ports = {"grpc": grpc_port, "http": http_port, "admin": admin_port}
     flags: dict[str, dict[str, Any]] = {name: _given(host=host, port=port) for name, port in ports.items()} | {
+        "tls": _given(certificate_file=tls_cert, key_file=tls_key, client_ca_file=tls_client_ca),
         "models": models_section(model, sha256, detector, precision),
         "analyzer": _given(threads=threads),
         "embedded": _given(threads=threads),

@@ -1,5 +1,7 @@
 // Requests to the gateway that serves this page, and to nobody else.
 
+import { askForKey, headers } from "./key.js";
+
 // reason, message and retryAfterMs are those of the gateway's own errors; UNREACHABLE is ours.
 export class GatewayError extends Error {
   constructor({ reason, message = "", retry_after_ms: retryAfterMs = null }) {
@@ -43,7 +45,18 @@ async function post(path, picture, options) {
   }
 }
 
-async function request(path, options) {
+async function request(path, options = {}) {
+  for (;;) {
+    try {
+      return await requestOnce(path, { ...options, headers: { ...options.headers, ...headers() } });
+    } catch (error) {
+      if (error.reason !== "UNAUTHENTICATED") throw error;
+      await askForKey();
+    }
+  }
+}
+
+async function requestOnce(path, options) {
   let response;
   try {
     response = await fetch(path, options);

@@ -1,6 +1,7 @@
 // A live stream that keeps itself open: frames go out as fast as they are answered, and after a break it comes back.
 
 import { models, pause, streamAddress } from "./api.js";
+import { protocols } from "./key.js";
 
 const WINDOW = 2; // frames on their way or in the works, as many as the gateway works on side by side
 const STALLED_MS = 8000;
@@ -48,7 +49,7 @@ export class LiveStream {
   }
 
   #open() {
-    const socket = new WebSocket(streamAddress());
+    const socket = new WebSocket(streamAddress(), protocols());
     this.#socket = socket;
     this.#forget();
     socket.addEventListener("open", () => socket.send(JSON.stringify(this.#options)));

@@ -47,6 +47,11 @@ export function explain(error, name) {
       return "The gateway is busy at the moment. It goes on by itself.";
     case "NOT_READY":
       return "The gateway is restarting. It goes on by itself.";
+    case "UNAUTHENTICATED":
+      return "The gateway asks for a key.";
+    case "FORBIDDEN":
+    case "PURPOSE_REFUSED":
+      return `This key is not for that${said}.`;
     case "DEADLINE":
       return `${name} took too long. Please try again, or try a smaller picture.`;
     case "UNREACHABLE":

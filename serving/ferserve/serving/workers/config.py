@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
+
+from ferserve.serving.channel_tls import ChannelTls, check_pair
 
 WorkerKind = Literal["embedded", "torchserve", "triton"]
 MAX_CONCURRENCY: Final = 256
@@ -27,6 +30,9 @@ class WorkersConfig:
         retry_s: how long a worker is left alone once taken out, above 0; doubled at each failed trial and at each
             relapse.
         max_retry_s: the most that it is doubled to, at least `retry_s`.
+        tls_ca_file: authorities of the servers' certificates, PEM; with them servers are called with TLS.
+        tls_certificate_file: the gateway's own certificate, PEM, for servers that ask for one.
+        tls_key_file: its private key, PEM.
     """
 
     kind: WorkerKind = "embedded"
@@ -39,9 +45,22 @@ class WorkersConfig:
     failures_to_open: int = 3
     retry_s: float = 0.5
     max_retry_s: float = 5.0
+    tls_ca_file: Path | None = None
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+
+    @property
+    def tls(self) -> ChannelTls | None:
+        """What servers are called with; None for no TLS."""
+        if self.tls_ca_file is None:
+            return None
+        return ChannelTls(
+            ca_file=self.tls_ca_file, certificate_file=self.tls_certificate_file, key_file=self.tls_key_file
+        )
 
     def __post_init__(self) -> None:
         self._check_kind()
+        self._check_tls()
         for endpoint in self.endpoints:
             _check_endpoint(endpoint)
         if len(set(self.endpoints)) != len(self.endpoints):
@@ -55,6 +74,11 @@ class WorkersConfig:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if not self.retry_s <= self.max_retry_s < math.inf:
             raise ValueError(f"max_retry_s must be at least retry_s ({self.retry_s}), got {self.max_retry_s}")
+
+    def _check_tls(self) -> None:
+        check_pair(self.tls_certificate_file, self.tls_key_file, prefix="tls_")
+        if self.tls_certificate_file is not None and self.tls_ca_file is None:
+            raise ValueError(f"tls_certificate_file needs tls_ca_file, got {self.tls_certificate_file} alone")
 
     def _check_kind(self) -> None:
         if self.kind == "embedded" and self.endpoints:

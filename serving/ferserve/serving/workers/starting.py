@@ -1,5 +1,6 @@
 """From settings to a pool of workers that run one archive."""
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,13 +9,15 @@ from typing import Final
 from ferserve.faces.archive import INT8, Archive
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.precision import Precision, PrecisionChoice
-from ferserve.serving.errors import ConfigError
+from ferserve.serving.channels import credentials_of
+from ferserve.serving.errors import ConfigError, WorkerFailedError
 from ferserve.serving.workers.config import WorkerKind, WorkersConfig
 from ferserve.serving.workers.embedded import EmbeddedConfig, EmbeddedWorker
 from ferserve.serving.workers.pool import WorkerPool
 from ferserve.serving.workers.protocol import Worker, WorkerInfo
 from ferserve.serving.workers.replica import WorkerObserver, WorkerSource
 
+_log = logging.getLogger(__name__)
 RemoteStart = Callable[[str], Awaitable[Worker]]
 """Connects to the server at an endpoint and has it score for real; see `WorkerSource.start`."""
 EMBEDDED = "embedded"
@@ -42,10 +45,12 @@ async def start_pool(
         precision: `auto` is fp32 on a server, of whose CPU nothing is known here.
     Raises:
         ArchiveError, WorkerFailedError: the embedded worker does not start, or the archive has no such precision.
-        ConfigError: this installation has no workers of that kind.
+        ConfigError: this installation has no workers of that kind, or a certificate for them cannot be read.
     """
     if config.kind == EMBEDDED:
         return await _start_embedded(archive, config, embedded, precision=precision, observer=observer, clock=clock)
+    if config.tls is not None:
+        credentials_of(config.tls)  # what is wrong with the files is an error of the start
     expected = _expected(archive, config, precision)
     start = _remote_start(archive, config, expected.precision)
     sources = [WorkerSource(name=endpoint, start=partial(start, endpoint)) for endpoint in config.endpoints]
@@ -118,13 +123,26 @@ def _remote_start(archive: Archive, config: WorkersConfig, precision: Precision)
         if config.kind == "triton":
             from ferserve.serving.workers.triton import TritonWorker  # noqa: PLC0415
 
-            return lambda endpoint: TritonWorker.start(archive, endpoint, config, precision=precision)
+            return _without_files(partial(TritonWorker.start, archive, config=config, precision=precision))
         if config.kind == "torchserve":
             from ferserve.serving.workers.torchserve import TorchServeWorker  # noqa: PLC0415
 
-            return lambda endpoint: TorchServeWorker.start(archive, endpoint, config, precision=precision)
+            return _without_files(partial(TorchServeWorker.start, archive, config=config, precision=precision))
     except ImportError as error:
         raise ConfigError(
             f"workers.kind: {config.kind} cannot be loaded: {error}. pip install 'ferserve[{config.kind}]'"
         ) from error
     raise ConfigError(f"workers.kind: this installation has no workers of kind {config.kind}")
+
+
+def _without_files(start: RemoteStart) -> RemoteStart:
+    """Certificates are read at each connection; an error that names a file is for the log, and not for callers."""
+
+    async def connect(endpoint: str) -> Worker:
+        try:
+            return await start(endpoint)
+        except ConfigError as error:
+            _log.error("the worker %s cannot be called: %s", endpoint, error.message)
+            raise WorkerFailedError("a certificate for the worker cannot be read") from error
+
+    return connect

@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final, Self
 
 import grpc
@@ -31,7 +32,9 @@ from ferserve.faces.wire import (
     read_reply,
     unpack_photos,
 )
+from ferserve.serving.channels import open_aio_channel
 from ferserve.serving.errors import WorkerFailedError
+from ferserve.serving.tracing import asking_worker
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.proof import prove
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
@@ -39,6 +42,7 @@ from ferserve.torchserve.inference_service_pb2 import PredictionsRequest
 from ferserve.torchserve.inference_service_pb2_grpc import InferenceAPIsServiceStub
 
 _log = logging.getLogger(__name__)
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _CHANNEL: Final = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -83,7 +87,7 @@ class TorchServeWorker:
             precision=precision,
             detail=f"TorchServe at {endpoint}",
         )
-        worker = cls(aio.insecure_channel(endpoint, options=_CHANNEL), info, call_timeout_s=config.call_timeout_s)
+        worker = cls(open_aio_channel(endpoint, config.tls, _CHANNEL), info, call_timeout_s=config.call_timeout_s)
         try:
             _check_same(archive, precision, await worker._description())
             await prove(worker, faces=2, timeout_s=config.call_timeout_s)  # a fixed batch passes with one
@@ -105,7 +109,8 @@ class TorchServeWorker:
             TimeoutError: none within `timeout_s`.
         """
         with self._wrong_answers(f"{len(batch)} faces"):
-            answer = await self._ask({CROPS: pack_array(batch)}, timeout_s=timeout_s)
+            with asking_worker("torchserve", len(batch)) as carried:
+                answer = await self._ask({CROPS: pack_array(batch)}, timeout_s=timeout_s, carried=carried)
             if not answer.startswith(MAGIC):
                 read_reply(answer)
             return unpack_array(answer, dtype="float32")
@@ -124,7 +129,8 @@ class TorchServeWorker:
         """
         inputs = {PHOTO_PREFIX + name: data for name, data in photos.items()} | {OPTIONS: options.pack()}
         with self._wrong_answers(f"{len(photos)} photos"):
-            outcomes = unpack_photos(await self._ask(inputs, timeout_s=timeout_s))
+            with asking_worker("torchserve", 0) as carried:  # of how many faces it will find nothing is known
+                outcomes = unpack_photos(await self._ask(inputs, timeout_s=timeout_s, carried=carried))
             if set(outcomes) != set(photos):
                 raise InvalidRequestError(f"expected {len(photos)} photos by their names, got {len(outcomes)}")
             return {name: outcomes[name] for name in photos}
@@ -161,11 +167,13 @@ class TorchServeWorker:
                 f"TorchServe: expected a ferserve archive as {self._info.model}, got: {error.message}"
             ) from error
 
-    async def _ask(self, inputs: dict[str, bytes], *, timeout_s: float) -> bytes:
+    async def _ask(self, inputs: dict[str, bytes], *, timeout_s: float, carried: Mapping[str, str] = _NOTHING) -> bytes:
         """One request; when it is cancelled, TorchServe is told."""
         request = PredictionsRequest(model_name=self._info.model, input=inputs)
         try:
-            response = await self._stub.Predictions(request, timeout=timeout_s if math.isfinite(timeout_s) else None)
+            response = await self._stub.Predictions(
+                request, timeout=timeout_s if math.isfinite(timeout_s) else None, metadata=tuple(carried.items())
+            )
         except aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError("no answer from TorchServe in time") from error

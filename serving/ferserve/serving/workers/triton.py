@@ -18,7 +18,9 @@ from tritonclient.utils import InferenceServerException
 
 from ferserve.faces.archive import Archive
 from ferserve.faces.precision import Precision
+from ferserve.serving.channels import credentials_of
 from ferserve.serving.errors import WorkerFailedError
+from ferserve.serving.tracing import asking_worker
 from ferserve.serving.triton_model.repository import ARCHIVE_SHA256, model_name
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.proof import prove
@@ -80,7 +82,12 @@ class TritonWorker:
             precision=precision,
             detail=f"Triton at {endpoint}",
         )
-        client = triton.InferenceServerClient(endpoint, channel_args=_CHANNEL)
+        tls = config.tls
+        client = triton.InferenceServerClient(
+            endpoint,
+            creds=None if tls is None else credentials_of(tls),
+            channel_args=_CHANNEL if tls is None else tls.named(_CHANNEL),
+        )
         worker = cls(client, info, model_name(archive, precision), call_timeout_s=config.call_timeout_s)
         try:
             await worker._bring_up(archive, recovery_timeout_s=config.recovery_timeout_s)
@@ -104,13 +111,15 @@ class TritonWorker:
         tensor.set_data_from_numpy(batch)
         finite = math.isfinite(timeout_s)
         try:
-            result = await self._client.infer(
-                self._name,
-                [tensor],
-                outputs=[triton.InferRequestedOutput(self._output)],
-                timeout=max(int(timeout_s * _US_PER_S), 1) if finite else None,
-                client_timeout=timeout_s if finite else None,
-            )
+            with asking_worker("triton", len(batch)) as carried:
+                result = await self._client.infer(
+                    self._name,
+                    [tensor],
+                    outputs=[triton.InferRequestedOutput(self._output)],
+                    timeout=max(int(timeout_s * _US_PER_S), 1) if finite else None,
+                    client_timeout=timeout_s if finite else None,
+                    headers=dict(carried),
+                )
         except InferenceServerException as error:
             raise _infer_error(error, len(batch)) from error
         scores: ScoreBatch | None = result.as_numpy(self._output)

@@ -1,0 +1,44 @@
+"""gRPC channels of whoever calls: our clients to a gateway, a gateway to its workers; plain or with TLS."""
+
+from pathlib import Path
+
+import grpc
+
+from ferserve.serving.channel_tls import ChannelTls, Options
+from ferserve.serving.errors import ConfigError
+
+
+def open_channel(target: str, tls: ChannelTls | None, options: Options) -> grpc.Channel:
+    """A blocking channel; raises ConfigError where a file of `tls` cannot be read."""
+    if tls is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, credentials_of(tls), options=tls.named(options))
+
+
+def open_aio_channel(target: str, tls: ChannelTls | None, options: Options) -> grpc.aio.Channel:
+    """An asyncio channel; raises as `open_channel`."""
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials_of(tls), options=tls.named(options))
+
+
+def credentials_of(tls: ChannelTls) -> grpc.ChannelCredentials:
+    """The same in gRPC's form.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    return grpc.ssl_channel_credentials(
+        root_certificates=_bytes_of(tls.ca_file),
+        private_key=_bytes_of(tls.key_file),
+        certificate_chain=_bytes_of(tls.certificate_file),
+    )
+
+
+def _bytes_of(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"tls: {path}: {error.strerror}") from None
