@@ -108,6 +108,9 @@ class FakeAnalyzer:
     started: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
     left: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
 
+    def check_room(self, priority: Priority, context: RequestContext) -> None:
+        """There always is."""
+
     async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         self.asked.append((data, options, context))
         self.started.put_nowait(data)

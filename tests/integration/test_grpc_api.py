@@ -21,6 +21,7 @@ from ferserve.serving.grpc_api import (
     build_grpc_server,
 )
 from ferserve.serving.grpc_calls import GrpcCalls
+from ferserve.serving.grpc_requests import Arrivals
 from ferserve.serving.health import Health
 from ferserve.serving.requests import AnalyzeOptions, Priority
 from ferserve.serving.status import STATUS
@@ -359,7 +360,14 @@ async def test_a_reply_that_nobody_takes_any_more_is_no_error(grpc_gateway):
     servicer = ExpressionServicer(
         grpc_gateway.analyzer,
         grpc_gateway.health,
-        GrpcCalls(grpc_gateway.health, BodyBudget(2**20), grpc_gateway.observer, OPEN),
+        GrpcCalls(
+            grpc_gateway.health,
+            arrivals=Arrivals(most=1, timeout_s=1),
+            bodies=BodyBudget(2**20),
+            check_room=grpc_gateway.analyzer.check_room,
+            observer=grpc_gateway.observer,
+            gate=OPEN,
+        ),
         places=dict.fromkeys(StreamMode, 1),
         bodies=BodyBudget(2**20),
         observer=grpc_gateway.observer,

@@ -27,13 +27,15 @@ from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.batcher import Batcher
 from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
 from ferserve.serving.client.failures import error_of_rpc
+from ferserve.serving.convert import priority_metadata
 from ferserve.serving.errors import DeadlineError, OverloadedError
+from ferserve.serving.grpc_api import SERVICE_NAME
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
 from ferserve.serving.requests import AnalyzeOptions, ModelInfo, Priority, RequestContext
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
-from ferserve.v1.expression_service_pb2 import AnalyzeRequest
+from ferserve.v1.expression_service_pb2 import AnalyzeRequest, ListModelsRequest
 from ferserve.v1.expression_service_pb2_grpc import ExpressionServiceStub
 
 SPEC = PreprocessSpec(size_px=16, channels=1)
@@ -307,3 +309,56 @@ async def test_over_grpc_a_full_house_refuses_at_once_with_retry_info(start_held
         assert [len(answer.analysis.faces) for answer in await asyncio.gather(*inside)] == [1] * 4
     labels = {"reason": "images", "priority": "interactive"}
     assert held.metrics.registry.get_sample_value("ferserve_refused_total", labels) == 8
+
+
+@pytest.mark.parametrize("method", ["Analyze", "ClassifyFaces"])
+async def test_over_grpc_a_full_house_refuses_a_call_that_says_its_priority_before_its_message_comes(
+    start_held, photo, method
+):
+    held = await start_held(max_images=2)
+    async with grpc.aio.insecure_channel(held.grpc) as channel:
+        stub = ExpressionServiceStub(channel)
+        inside = [asyncio.ensure_future(stub.Analyze(AnalyzeRequest(image=photo))) for _ in range(2)]
+        await held.accepted(2)
+        silent = channel.stream_unary(f"/{SERVICE_NAME}/{method}")(metadata=priority_metadata(Priority.INTERACTIVE))
+        assert await silent.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        bulk = channel.stream_unary(f"/{SERVICE_NAME}/{method}")(metadata=priority_metadata(Priority.BULK))
+        await bulk.wait_for_connection()
+        waits = asyncio.ensure_future(bulk.code())
+        await stub.ListModels(ListModelsRequest())
+        assert not waits.done(), "bulk has nothing in flight, so its message is waited for"
+        bulk.cancel()
+        held.detector.let_go.set()
+        await asyncio.gather(*inside)
+        await waits
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Head and body of one HTTP answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    return head, await reader.readexactly(int(length.partition(b":")[2]))
+
+
+async def test_over_rest_a_full_house_refuses_by_the_head_alone_and_keeps_the_connection(start_held, photo):
+    held = await start_held(max_images=1)
+    async with grpc.aio.insecure_channel(held.grpc) as channel:
+        inside = asyncio.ensure_future(ExpressionServiceStub(channel).Analyze(AnalyzeRequest(image=photo)))
+        await held.accepted(1)
+        reader, writer = await asyncio.open_connection(*held.rest.removeprefix("http://").split(":"))
+        lines = f"Host: a\r\nContent-Type: image/png\r\nContent-Length: {len(photo)}\r\n\r\n".encode()
+        for _ in range(2):
+            writer.write(b"POST /v1/images:analyze HTTP/1.1\r\n" + lines)
+            head, body = await answered(reader)
+            assert head.startswith(b"HTTP/1.1 429 ")
+            assert b"connection: close" not in head.lower()
+            assert b'"reason":"OVERLOADED"' in body
+            assert b"retry-after: " in head.lower()
+            writer.write(photo)  # comes late, and is nobody's
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await answered(reader))[0].startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        held.detector.let_go.set()
+        await inside
+    labels = {"method": "/v1/images:analyze", "code": "OVERLOADED"}
+    assert held.metrics.registry.get_sample_value("ferserve_requests_total", labels) == 2

@@ -278,3 +278,16 @@ def test_time_with_nothing_in_flight_does_not_look_like_slowness(log: Log, clock
 def test_a_setting_out_of_range_is_named_with_its_value(field: str, value: float):
     with pytest.raises(ValueError, match=rf"{field} must be .*got {value}"):
         AdmissionConfig(**{field: value})
+
+
+def test_room_can_be_asked_for_beforehand_and_takes_none(log: Log, clock: Clock):
+    gate = Gate(log, clock, max_images=3)
+    gate.count(INTERACTIVE)
+    with pytest.raises(OverloadedError) as caught:
+        gate.admission.check_room(INTERACTIVE, left_s=1.0)
+    assert caught.value.retry_after_s > 0
+    assert log.refusals == [(Bound.IMAGES, INTERACTIVE)] * 2
+    with pytest.raises(DeadlineError):
+        gate.admission.check_room(INTERACTIVE, left_s=0.0)
+    gate.admission.check_room(BULK, left_s=1.0)
+    assert gate.admission.images_in_flight == 3

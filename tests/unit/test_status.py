@@ -26,7 +26,7 @@ from ferserve.serving.errors import (
     UnauthenticatedError,
     WorkerFailedError,
 )
-from ferserve.serving.status import MAX_MESSAGE_CHARS, STATUS, error_of, public_error, rich_status
+from ferserve.serving.status import MAX_MESSAGE_CHARS, STATUS, error_of, grpc_status, public_error, rich_status
 
 # The agreement with callers, spelt out a second time on purpose.
 AGREED = {
@@ -156,3 +156,16 @@ def test_a_status_of_someone_else_is_no_error_of_ours():
     foreign.Pack(ErrorInfo(reason="OVERLOADED", domain="proxy.example"))
     assert error_of(Status(code=8, message="full", details=[foreign])) is None
     assert error_of(Status(code=8, message="full")) is None
+
+
+@pytest.mark.parametrize("error", [OverloadedError("full", retry_after_s=1.25), InvalidRequestError("x" * 10_000)])
+def test_grpc_gets_the_same_status_written(error):
+    for _ in range(2):
+        written = grpc_status(error)
+        assert (written.code, written.message) == (STATUS[error.reason].grpc_code, error.message[:MAX_MESSAGE_CHARS])
+        assert Status.FromString(written.rich) == rich_status(error)
+
+
+def test_a_time_to_come_back_is_never_cut_short():
+    written = Status.FromString(grpc_status(OverloadedError("full", retry_after_s=0.0501)).rich)
+    assert error_of(written).retry_after_s == 0.051

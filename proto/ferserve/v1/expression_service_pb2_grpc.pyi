@@ -9,6 +9,9 @@ where the same call may succeed later, a google.rpc.RetryInfo. Retry only what c
 
 Metadata: a request may carry `x-request-id` (1 to 128 printable ASCII characters without spaces); otherwise the
 server makes one up. The answer's trailing metadata repeats it, whether it is a result or an error.
+
+A caller of Analyze or ClassifyFaces may say its priority a second time as metadata `x-priority` (`interactive` or
+`bulk`): a server without room for it then refuses before it reads the message, which saves both of them the picture.
 """
 
 from collections import abc as _abc

@@ -14,10 +14,10 @@ however large its first picture, so a bound may be exceeded by one picture of ea
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
 
 from ferserve.serving.errors import DeadlineError, OverloadedError
@@ -68,6 +68,10 @@ class Bound(StrEnum):
     BYTES = "bytes"
     FACES = "faces"
     TIME = "time"
+
+
+_SMALLEST: Final = MappingProxyType({Bound.IMAGES: 1, Bound.BYTES: 0, Bound.FACES: 1})
+"""What every request takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,16 @@ class Admission:
         """What the next photo reserves, at least 1."""
         return max(math.ceil(self._mean_faces), 1)
 
+    def check_room(self, priority: Priority, *, left_s: float) -> None:
+        """Refuse what no bound has room for, whatever picture it is: before its bytes, its forecast or its model.
+
+        Args:
+            left_s: until its deadline.
+        Raises:
+            OverloadedError, DeadlineError: as for `admit`.
+        """
+        self._check_bounds(_SMALLEST, priority, left_s)
+
     def admit(
         self, *, size_bytes: int, priority: Priority, forecast: Forecast, max_faces: int | None = None
     ) -> "Ticket":
@@ -163,10 +177,10 @@ class Admission:
         """
         return self._enter({Bound.IMAGES: 1, Bound.BYTES: size_bytes, Bound.FACES: faces}, priority, forecast)
 
-    def _enter(self, amounts: dict[Bound, int], priority: Priority, forecast: Forecast) -> "Ticket":
+    def _check_bounds(self, amounts: Mapping[Bound, int], priority: Priority, left_s: float) -> None:
         for bound, amount in amounts.items():
             if not self._budgets[bound].has_room(amount, priority):
-                _check_not_late(forecast)
+                _check_not_late(left_s)
                 self._observer.refused(bound, priority)
                 raise OverloadedError(
                     f"no room for more {bound} in flight ({priority.name.lower()}): "
@@ -174,6 +188,9 @@ class Admission:
                     # By then what is in flight now is done, and whoever was refused at once with this one fits too.
                     retry_after_s=self._rate.retry_after_s(self.images_in_flight),
                 )
+
+    def _enter(self, amounts: dict[Bound, int], priority: Priority, forecast: Forecast) -> "Ticket":
+        self._check_bounds(amounts, priority, forecast.left_s)
         self._check_time(priority, forecast)
         for bound, amount in amounts.items():
             self._budgets[bound].add(amount, priority)
@@ -185,7 +202,7 @@ class Admission:
         too_long_by_s = forecast.needed_s - self._deadline_share * forecast.left_s
         if too_long_by_s <= 0 or self._budgets[Bound.IMAGES].is_unused_by(priority):
             return
-        _check_not_late(forecast)
+        _check_not_late(forecast.left_s)
         self._observer.refused(Bound.TIME, priority)
         raise OverloadedError(
             f"no time for more ({priority.name.lower()}): expected about {forecast.needed_s:.1f} s to the answer, "
@@ -208,9 +225,9 @@ class Admission:
         self._observer.in_flight(self.images_in_flight)
 
 
-def _check_not_late(forecast: Forecast) -> None:
+def _check_not_late(left_s: float) -> None:
     """Whoever is too late already is not told to come back."""
-    if forecast.left_s <= 0:
+    if left_s <= 0:
         raise DeadlineError("the deadline passed before the request came in")
 
 
@@ -248,10 +265,7 @@ class _Budget:
         self._bulk_ceiling = math.floor(limit * bulk_ceiling)
         self._kept_for_bulk = math.floor(limit * bulk_share)
         self._used = dict.fromkeys(Priority, 0)
-
-    @property
-    def used(self) -> int:
-        return sum(self._used.values())
+        self.used = 0
 
     def is_unused_by(self, priority: Priority) -> bool:
         return self._used[priority] == 0
@@ -269,3 +283,4 @@ class _Budget:
 
     def add(self, amount: int, priority: Priority) -> None:
         self._used[priority] += amount
+        self.used += amount

@@ -140,6 +140,19 @@ class Analyzer:
         """Raise ModelNotFoundError as `analyze` would; tells nothing else of a model."""
         self._find(name)
 
+    def check_room(self, priority: Priority, context: RequestContext) -> None:
+        """Refuse what `analyze`, `classify` and `score` would refuse whatever is asked; costs next to nothing.
+
+        For protocols that know the priority before they have read the request.
+
+        Raises:
+            OverloadedError: no room; says when to come back.
+            DeadlineError: no room, and the deadline passed.
+            NotReadyError: draining.
+        """
+        self._calls.check_ready()
+        self._admission.check_room(priority, left_s=self._deadline_s(context) - self._clock())
+
     async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         """Find and score the faces of one picture. No face is an empty answer, not an error.
 
@@ -276,6 +289,7 @@ class Analyzer:
         if model.photos is not None:
             with model.in_use():
                 return await self._analyze_there(model.photos, data, options, call, model=model.info)
+        self._admission.check_room(call.priority, left_s=call.deadline_s - began_s)  # before a forecast
         forecast = self._forecast(model, call, faces=self._admission.expected_faces)
         with (
             model.in_use(),

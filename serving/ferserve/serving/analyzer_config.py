@@ -23,8 +23,7 @@ class AnalyzerConfig:
         max_crops: most crops in one `classify`, at least 1.
         decode_budget_bytes: memory that decoding may take for large pictures together, beyond what every thread has for
             small ones, at least 1. A picture that takes more than this goes alone. With this default, the default
-            archive and two cores a gateway stays under 350 MB with JPEG, not quite with many 1080p PNGs nor with
-            several of 12 megapixels (docs/adr/0012-memory.md).
+            archive and two cores a gateway stays under 350 MB (docs/adr/0072-350-mb.md).
         max_decode_bytes: a picture that takes more than this by itself is refused, at least 1.
     """
 

@@ -1,8 +1,7 @@
 """Bytes of requests that are held at one time, over both protocols: one bound for all of them together."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Final
 
 from ferserve.serving.errors import OverloadedError
@@ -56,15 +55,24 @@ class BodyBudget:
         """Hold so much less."""
         self._held_bytes -= size_bytes
 
-    @contextmanager
-    def hold(self, size_bytes: int) -> Iterator[None]:
-        """Hold so much until the block ends.
+    def hold(self, size_bytes: int) -> "Held":
+        """Hold so much until a `with` block ends; as it begins it raises as `add`."""
+        return Held(self, size_bytes)
 
-        Raises:
-            OverloadedError: as for `add`.
-        """
-        self.add(size_bytes)
-        try:
-            yield
-        finally:
-            self.free(size_bytes)
+
+class Held:
+    """Bytes of one request; see `BodyBudget.hold`."""
+
+    __slots__ = ("_budget", "_size_bytes")
+
+    def __init__(self, budget: BodyBudget, size_bytes: int) -> None:
+        self._budget = budget
+        self._size_bytes = size_bytes
+
+    def __enter__(self) -> None:
+        self._budget.add(self._size_bytes)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.free(self._size_bytes)

@@ -4,6 +4,8 @@
 here but what a field means when it is absent.
 """
 
+from typing import Final
+
 import numpy as np
 
 from ferserve.faces.errors import FerserveError, InvalidRequestError
@@ -29,6 +31,9 @@ _PRIORITIES = {
     pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     pb.PRIORITY_BULK: Priority.BULK,
 }
+PRIORITY_KEY: Final = "x-priority"
+_PRIORITY_NAMES = {priority: priority.name.lower() for priority in Priority}
+_NAMED_PRIORITIES = {name: priority for priority, name in _PRIORITY_NAMES.items()}
 _MODES = {
     service_pb.STREAM_MODE_UNSPECIFIED: StreamMode.RECORDED,
     service_pb.STREAM_MODE_RECORDED: StreamMode.RECORDED,
@@ -55,6 +60,16 @@ def options_from_pb(message: service_pb.AnalyzeOptions) -> AnalyzeOptions:
         exact=message.exact,
         max_faces=message.max_faces if message.HasField("max_faces") else None,
     )
+
+
+def priority_metadata(priority: Priority) -> tuple[tuple[str, str]]:
+    """The priority once more, where a full gateway sees it before it reads the message."""
+    return ((PRIORITY_KEY, _PRIORITY_NAMES[priority]),)
+
+
+def priority_of_metadata(value: object) -> Priority | None:
+    """What `priority_metadata` wrote; None for anything else, which only the message tells then."""
+    return _NAMED_PRIORITIES.get(value) if isinstance(value, str) else None
 
 
 def options_to_pb(options: AnalyzeOptions) -> service_pb.AnalyzeOptions:

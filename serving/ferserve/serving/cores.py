@@ -10,8 +10,12 @@ CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
 """Where a container's CPU quota stands (cgroup v2): quota or `max`, and period, both in microseconds."""
 
 
-STAND_BACK: Final = 10
-"""Steps of niceness; ten are about a tenth of another thread's share where both want the same core."""
+STAND_BACK: Final = 3
+"""Steps of niceness; three are half of another thread's share where both want the same core. At ten a thread that is
+pushed aside while it holds the interpreter's lock holds up the very threads that it was to let go first
+(docs/adr/0071-threads-and-the-lock.md)."""
+SWITCH_INTERVAL_S: Final = 0.001
+"""How long a thread keeps the interpreter's lock when another wants it; Python's own are 5 ms."""
 
 
 def stand_back() -> None:
@@ -22,6 +26,15 @@ def stand_back() -> None:
     """
     if sys.platform == "linux":
         os.nice(STAND_BACK)
+
+
+def switch_often() -> None:
+    """Let threads of this process wait less for the interpreter's lock.
+
+    A photo's thread takes it some twenty times, after every call into a library that computes without it. While the
+    event loop is busy, each time may last a whole interval.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def available_cores(cpu_max: Path = CPU_MAX) -> int:

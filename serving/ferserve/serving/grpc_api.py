@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.analyzer import Analyzer
@@ -22,8 +22,8 @@ from ferserve.serving.convert import (
     options_from_pb,
     stream_reply_to_pb,
 )
-from ferserve.serving.grpc_calls import GrpcCalls, log_internal
-from ferserve.serving.grpc_requests import Context, IncomingRequests
+from ferserve.serving.grpc_calls import GrpcCalls, current_call, log_internal
+from ferserve.serving.grpc_requests import Arrivals, CallTable, Context
 from ferserve.serving.grpc_stream import IncomingFrames
 from ferserve.serving.health import Health, HealthState
 from ferserve.serving.observing import RequestObserver, encoding
@@ -121,24 +121,26 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self, request: service_pb.AnalyzeRequest, context: Context
     ) -> service_pb.AnalyzeResponse:
         """Analyse one picture."""
-        async with self._calls.answering(context, "Analyze", request.ByteSize()) as call:
-            image, options = request.image, options_from_pb(request.options)
-            del request  # it holds the picture once more
-            analysis = await self._analyzer.analyze(image, options, call)
-            with encoding(self._calls.observer):
-                return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
+        del context
+        call = current_call()
+        image, options = request.image, options_from_pb(request.options)
+        del request  # it holds the picture once more
+        analysis = await self._analyzer.analyze(image, options, call)
+        with encoding(self._calls.observer):
+            return service_pb.AnalyzeResponse(analysis=analysis_to_pb(analysis))
 
     async def BatchAnalyze(  # noqa: N802 - the service's own name
         self, request: service_pb.BatchAnalyzeRequest, context: Context
     ) -> service_pb.BatchAnalyzeResponse:
         """Analyse many pictures; each has its own outcome."""
-        async with self._calls.answering(context, "BatchAnalyze", request.ByteSize()) as call:
-            images, options = list(request.images), options_from_pb(request.options)
-            del request  # it holds the pictures once more
-            outcomes = await self._analyzer.analyze_many(images, options, call)
-            log_internal(outcomes, call)
-            with encoding(self._calls.observer):
-                return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
+        del context
+        call = current_call()
+        images, options = list(request.images), options_from_pb(request.options)
+        del request  # it holds the pictures once more
+        outcomes = await self._analyzer.analyze_many(images, options, call)
+        log_internal(outcomes, call)
+        with encoding(self._calls.observer):
+            return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
     # The stub asks for an async generator; grpc.aio also takes a coroutine that writes to the context. Only that is
     # sure to be cancelled when the caller leaves: a generator may stay suspended in its `yield`, its frames running.
@@ -176,27 +178,28 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         self, request: service_pb.ClassifyFacesRequest, context: Context
     ) -> service_pb.ClassifyFacesResponse:
         """Score crops that the caller cut out."""
-        async with self._calls.answering(context, "ClassifyFaces", request.ByteSize()) as call:
-            faces, options = list(request.faces), options_from_pb(request.options)
-            del request  # it holds the pictures once more
-            classification = await self._analyzer.classify(faces, options, call)
-            log_internal(classification.items, call)
-            with encoding(self._calls.observer):
-                return classification_to_pb(classification)
+        del context
+        call = current_call()
+        faces, options = list(request.faces), options_from_pb(request.options)
+        del request  # it holds the pictures once more
+        classification = await self._analyzer.classify(faces, options, call)
+        log_internal(classification.items, call)
+        with encoding(self._calls.observer):
+            return classification_to_pb(classification)
 
     async def ListModels(  # noqa: N802 - the service's own name
         self, request: service_pb.ListModelsRequest, context: Context
     ) -> service_pb.ListModelsResponse:
         """List the loaded models."""
-        async with self._calls.answering(context, "ListModels", request.ByteSize()):
-            return service_pb.ListModelsResponse(models=[model_to_pb(model) for model in self._analyzer.models()])
+        del request, context
+        return service_pb.ListModelsResponse(models=[model_to_pb(model) for model in self._analyzer.models()])
 
     async def GetModel(  # noqa: N802 - the service's own name
         self, request: service_pb.GetModelRequest, context: Context
     ) -> service_pb.GetModelResponse:
         """Describe one loaded model."""
-        async with self._calls.answering(context, "GetModel", request.ByteSize()):
-            return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
+        del context
+        return service_pb.GetModelResponse(model=model_to_pb(self._analyzer.model(request.name)))
 
 
 def build_grpc_server(
@@ -242,7 +245,10 @@ def build_grpc_server(
             f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
             f"got {config.max_message_bytes}"
         )
-    calls = GrpcCalls(health, bodies, observer, gate)
+    arrivals = Arrivals(most=config.max_arriving_calls, timeout_s=config.message_timeout_s)
+    calls = GrpcCalls(
+        health, arrivals=arrivals, bodies=bodies, check_room=analyzer.check_room, observer=observer, gate=gate
+    )
     servicer = ExpressionServicer(
         analyzer,
         health,
@@ -251,18 +257,15 @@ def build_grpc_server(
         bodies=bodies,
         observer=observer,
     )
-    incoming = IncomingRequests(
-        SERVICES,
-        calls.refuse,
-        identify=calls.identify,
-        max_arriving=config.max_arriving_calls,
-        timeout_s=config.message_timeout_s,
-    )
-    server = grpc.aio.server(interceptors=(*before, incoming), options=config.channel_options)
-    service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
-    add_inference_service(InferenceProtocol(analyzer, health, version=version), calls, server)
-    health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
-    reflection.enable_server_reflection((*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    table: Any = CallTable(calls.surrounded, SERVICES)  # what adds methods expects a server
+    service_grpc.add_ExpressionServiceServicer_to_server(servicer, table)
+    add_inference_service(InferenceProtocol(analyzer, health, version=version), table)
+    health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), table)
+    named = (*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflected = reflection.aio.ReflectionServicer(named)  # type: ignore[attr-defined]  # it is in `__all__` as a name
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, table)
+    server = grpc.aio.server(interceptors=before, options=config.channel_options)
+    server.add_generic_rpc_handlers((table,))
     address = f"{config.host}:{config.port}"
     if tls is None:
         return server, server.add_insecure_port(address)

@@ -1,4 +1,4 @@
-"""How requests come in: so many at a time, within a time, and as messages.
+"""How calls come in: found in one table, so many at a time, within a time, and as messages.
 
 gRPC for Python reads the message of a unary call before any code of ours runs, and would answer bytes that are no
 message with UNKNOWN and the words of its own exception, with a traceback in the log for each. To gRPC every method is
@@ -10,109 +10,109 @@ message is nobody knows before it is there: while it arrives, a call may hold as
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from ferserve.faces.errors import FerserveError, InvalidRequestError
+from ferserve.faces.errors import InvalidRequestError
 from ferserve.serving.errors import DeadlineError, OverloadedError
 
 ARRIVING_RETRY_S: Final = 1.0
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the stubs only
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Parse = Callable[[bytes], Message]
-Refuse = Callable[[str, Context, FerserveError], Awaitable[None]]
-Identify = Callable[[str, Context], None]
+Wrap = Callable[[str, Any], Handler]
 
 
-class IncomingRequests(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # the same
-    """Reads requests for the handlers of some services.
+class CallTable(grpc.GenericRpcHandler):  # type: ignore[type-arg] # the same
+    """All methods of a server, for one `add_generic_rpc_handlers`. Takes a server's place where methods are added.
 
-    A unary call without a message ends here; the handler of a stream gets an `InvalidRequestError` among its messages
-    and has to raise it.
+    gRPC for Python waits for a call of each *registered* method apart, and looks at all of these waits at every call;
+    interceptors it asks in a coroutine of their own (docs/adr/0070-a-refusal-costs-little.md).
 
     Args:
-        services: full names; the methods of other services are left alone.
-        refuse: ends a call; gets the method's name, the call's context and the error.
-        identify: asked before anything of a call is read; raises for one that may not come in.
-        max_arriving: most unary calls whose message is still on its way.
-        timeout_s: longest that such a message may take.
+        wrap: makes of a method's name and its handler the one that is called, for the methods of `services`.
+        services: full names; the methods of others are taken as they are.
     """
 
-    def __init__(
-        self, services: Collection[str], refuse: Refuse, *, identify: Identify, max_arriving: int, timeout_s: float
-    ) -> None:
+    def __init__(self, wrap: Wrap, services: Sequence[str]) -> None:
+        self._wrap = wrap
         self._services = frozenset(services)
-        self._refuse = refuse
-        self._identify = identify
-        self._max_arriving = max_arriving
+        self._handlers: dict[str, Handler] = {}
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Add the methods of one service, as generated code does it."""
+        for rpc, handler in handlers.items():
+            found = self._wrap(rpc, handler) if service in self._services else handler
+            self._handlers[f"/{service}/{rpc}"] = found
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Generated code adds every method this way too, for versions of gRPC that know no other."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """The handler of one call; None where there is no such method."""
+        return self._handlers.get(handler_call_details.method)
+
+
+class Arrivals:
+    """Reads the one message of each unary call.
+
+    Args:
+        most: calls whose message is on its way at one time.
+        timeout_s: longest that a message may take.
+    """
+
+    def __init__(self, *, most: int, timeout_s: float) -> None:
+        self._most = most
         self._timeout_s = timeout_s
         self._arriving = 0
-        self._wrapped: dict[str, Handler] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Give the handler of one call."""
-        method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is not None:
-            return wrapped
-        handler = await continuation(handler_call_details)
-        exists = cast("Handler | None", handler) is not None  # the stubs leave out the None
-        service, _, rpc = method.removeprefix("/").rpartition("/")
-        if not exists or service not in self._services:
-            return handler
-        self._wrapped[method] = self._wrap(rpc, handler)
-        return self._wrapped[method]
+    async def message(self, context: Context) -> bytes:
+        """Wait for the message.
 
-    def _wrap(self, rpc: str, handler: Any) -> Handler:
-        def read(data: bytes) -> Message | InvalidRequestError:
-            try:
-                return _parsed(rpc, handler.request_deserializer, data)
-            except InvalidRequestError as error:
-                return error
-
-        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
-            try:
-                self._identify(rpc, context)
-                # No name here holds the message, so that the handler can let go of it.
-                answering = handler.unary_unary(
-                    _parsed(rpc, handler.request_deserializer, await self._message(messages)), context
-                )
-            except FerserveError as error:
-                return await self._refuse(rpc, context, error)
-            return await answering
-
-        if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(handler.stream_stream, read, handler.response_serializer)
-        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
-
-    async def _message(self, messages: AsyncIterator[bytes]) -> bytes:
-        """The one message of a unary call."""
-        if self._arriving >= self._max_arriving:
+        Raises:
+            OverloadedError: too many are on their way.
+            DeadlineError: it did not come in time.
+            InvalidRequestError: the call ended without one.
+        """
+        if self._arriving >= self._most:
             raise OverloadedError(
                 f"{self._arriving} calls are sending their messages already", retry_after_s=ARRIVING_RETRY_S
             )
         self._arriving += 1
         try:
             async with asyncio.timeout(self._timeout_s):
-                data = await anext(messages, None)
+                data: Any = await context.read()
         except TimeoutError:
             raise DeadlineError(f"the message did not arrive within {self._timeout_s:g} s") from None
         finally:
             self._arriving -= 1
-        if data is None:
+        if not isinstance(data, bytes):  # `grpc.aio.EOF`, which the stubs leave out
             raise InvalidRequestError("expected one message, got none")
         return data
 
 
-def _parsed(rpc: str, parse: Parse, data: bytes) -> Message:
+def parsed(rpc: str, parse: Parse, data: bytes) -> Message:
+    """The message that some bytes are.
+
+    Raises:
+        InvalidRequestError: they are none.
+    """
     try:
         return parse(data)
     except DecodeError:
         raise InvalidRequestError(f"expected a message of {rpc}, got {len(data)} bytes that are none") from None
+
+
+def stream_handler(rpc: str, handler: Any) -> Handler:
+    """A handler that gets an `InvalidRequestError` in the place of what is no message, and has to raise it."""
+
+    def read(data: bytes) -> Message | InvalidRequestError:
+        try:
+            return parsed(rpc, handler.request_deserializer, data)
+        except InvalidRequestError as error:
+            return error
+
+    return grpc.stream_stream_rpc_method_handler(handler.stream_stream, read, handler.response_serializer)

@@ -8,9 +8,9 @@ can wait for exactly that. All calls belong to the event loop's thread.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
+from types import TracebackType
 from typing import Final
 
 from ferserve.serving.errors import NotReadyError
@@ -76,23 +76,28 @@ class Health:
         if self._state is not HealthState.DRAINING:
             self._change(HealthState.DRAINING)
 
-    @contextmanager
-    def accept(self) -> Iterator[None]:
-        """Hold one request as accepted until its answer is out.
+    def accept(self) -> "Accepted":
+        """Hold one request as accepted until its answer is out, as a `with` block.
 
         Raises:
-            NotReadyError: the gateway is starting, draining or without a worker.
+            NotReadyError: as the block begins; the gateway is starting, draining or without a worker.
         """
-        if not self.is_ready:
+        return Accepted(self)
+
+    def check_ready(self) -> None:
+        """Raise NotReadyError unless new requests are taken."""
+        if self._state is not HealthState.READY:
             raise NotReadyError(f"the gateway takes no new requests: it is {self._state}", retry_after_s=RETRY_AFTER_S)
+
+    def _begin(self) -> None:
+        self.check_ready()
         self._in_flight += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if self._in_flight == 0:
-                self._idle.set()
+
+    def _end(self) -> None:
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._idle.set()
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every accepted request is answered.
@@ -111,3 +116,20 @@ class Health:
         self._state = state
         for listener in self._listeners:
             listener(state)
+
+
+class Accepted:
+    """One request in flight; see `Health.accept`. No generator: every request passes through several of these."""
+
+    __slots__ = ("_health",)
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def __enter__(self) -> None:
+        self._health._begin()  # noqa: SLF001 -- the two halves of one object
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._health._end()  # noqa: SLF001 -- the two halves of one object

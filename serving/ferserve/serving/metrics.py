@@ -62,9 +62,9 @@ class Metrics:
             method: name of the RPC or the route's template, never a path as it came.
             reason: why it failed; None for success.
         """
-        code = OK if reason is None else reason.value
-        self._requests.total.labels(method, code).inc()
-        self._requests.duration.labels(method, code).observe(duration_s)
+        total, duration = self._requests.of(method, OK if reason is None else reason.value)
+        total.inc()
+        duration.observe(duration_s)
 
     def stream_opened(self) -> None:
         """A stream began."""
@@ -111,7 +111,7 @@ class Metrics:
 
     def refused(self, bound: Bound, priority: Priority) -> None:
         """Admission refused a request."""
-        self._load.refused.labels(bound.value, priority.name.lower()).inc()
+        self._load.refusals[bound, priority].inc()
 
     def in_flight(self, images: int) -> None:
         """So many pictures are being worked on."""
@@ -257,6 +257,15 @@ class _Requests:
             registry=registry,
         )
 
+        self._of: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
+    def of(self, method: str, code: str) -> tuple[Counter, Histogram]:
+        """The two of one method and code; prometheus_client takes far longer to find them."""
+        found = self._of.get((method, code))
+        if found is None:
+            found = self._of[method, code] = (self.total.labels(method, code), self.duration.labels(method, code))
+        return found
+
 
 class _Streams:
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -335,9 +344,11 @@ class _Load:
             ["reason", "priority"],
             registry=registry,
         )
-        for bound in Bound:  # from zero on, so that a first refusal is an increase
-            for priority in Priority:
-                self.refused.labels(bound.value, priority.name.lower())
+        self.refusals = {  # from zero on, so that a first one is an increase
+            (bound, priority): self.refused.labels(bound.value, priority.name.lower())
+            for bound in Bound
+            for priority in Priority
+        }
         self.dropped = Counter(
             "ferserve_dropped_before_compute",
             "Pictures (prepare) and faces (infer) whose caller's time ran out, or who left, before computation.",

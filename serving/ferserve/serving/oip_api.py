@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as config_pb
 from tritonclient.grpc import service_pb2 as pb
 
 from ferserve.faces.errors import InvalidRequestError
-from ferserve.serving.grpc_calls import GrpcCalls
+from ferserve.serving.grpc_calls import current_call
 from ferserve.serving.grpc_requests import Context
 from ferserve.serving.oip import (
     EXTENSIONS,
@@ -41,20 +41,21 @@ _BYTES_OF_UINT8: Final = "uint_contents"
 Answer = Callable[[Any, RequestContext], Awaitable[Any]]
 
 
-def add_inference_service(protocol: InferenceProtocol, calls: GrpcCalls, server: grpc.aio.Server) -> None:
-    """Let a server answer the protocol's calls."""
+def add_inference_service(protocol: InferenceProtocol, server: Any) -> None:
+    """Add the protocol's calls to a server, or to what takes its place."""
     methods = _Methods(protocol)
-    probes = {"ServerLive": methods.server_live, "ServerReady": methods.server_ready, "ModelReady": methods.model_ready}
     answers = {
+        "ServerLive": methods.server_live,
+        "ServerReady": methods.server_ready,
+        "ModelReady": methods.model_ready,
         "ServerMetadata": methods.server_metadata,
         "ModelMetadata": methods.model_metadata,
         "ModelConfig": methods.model_config,
         "RepositoryIndex": methods.repository_index,
         "ModelInfer": methods.model_infer,
     }
-    handlers = {name: _handler(name, _probing(calls, name, answer)) for name, answer in probes.items()}
-    handlers |= {name: _handler(name, _answering(calls, name, answer)) for name, answer in answers.items()}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(OIP_SERVICE_NAME, handlers)])
+    handlers = {name: _handler(name, answer) for name, answer in answers.items()}
+    server.add_registered_method_handlers(OIP_SERVICE_NAME, handlers)
 
 
 class _Methods:
@@ -116,32 +117,18 @@ class _Methods:
         return _answer_to_pb(await self._protocol.infer(came, call), request_id)
 
 
-def _handler(name: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Any:
+def _handler(name: str, answer: Answer) -> Any:
     method = _SERVICE.methods_by_name[name]
     request, response = (getattr(pb, message.name) for message in (method.input_type, method.output_type))
+
+    async def call(request: Any, _context: Context) -> Any:
+        answering = answer(request, current_call())
+        del request
+        return await answering
+
     return grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=request.FromString, response_serializer=response.SerializeToString
+        call, request_deserializer=request.FromString, response_serializer=response.SerializeToString
     )
-
-
-def _probing(calls: GrpcCalls, name: str, answer: Answer) -> Callable[[Any, Context], Awaitable[Any]]:
-    """A call that is answered whatever state the gateway is in."""
-
-    async def call(request: Any, context: Context) -> Any:
-        async with calls.reporting(context, name) as about:
-            return await answer(request, about)
-
-    return call
-
-
-def _answering(calls: GrpcCalls, name: str, answer: Answer) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def call(request: Any, context: Context) -> Any:
-        async with calls.answering(context, name, request.ByteSize()) as about:
-            answering = answer(request, about)
-            del request
-            return await answering
-
-    return call
 
 
 def _metadata(spec: TensorSpec) -> Any:

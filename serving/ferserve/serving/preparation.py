@@ -23,6 +23,7 @@ from functools import partial
 from typing import Final, Generic, TypeVar, cast
 
 from ferserve.faces.decode_memory import MemoryNeededError
+from ferserve.serving.allocator import return_unused_pages
 from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.latency import LatencyModel
@@ -227,6 +228,7 @@ def _held(grant: Grant | None, steps: Steps[ResultT]) -> Steps[ResultT]:
         raise
     finally:
         if grant is not None:
+            return_unused_pages()  # before somebody else has this much
             grant.let_go()
 
 

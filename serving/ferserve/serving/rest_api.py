@@ -32,6 +32,7 @@ from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import RequestContext
 from ferserve.serving.rest_body import BodyForm, BodyReader, Pictures, media_type_of, pictures_of
 from ferserve.serving.rest_calls import request_context, unless_caller_leaves
+from ferserve.serving.rest_door import Door
 from ferserve.serving.rest_errors import JSON_TYPE, error_detail, install_error_handlers
 from ferserve.serving.rest_gate import asking
 from ferserve.serving.rest_middleware import RequestMiddleware
@@ -137,6 +138,7 @@ def create_rest_app(
         version=version,
         description=DESCRIPTION,
     )
+    app.add_middleware(Door, check_room=analyzer.check_room, gate=gate)
     app.add_middleware(RequestMiddleware, observer=observer)
     install_error_handlers(app)
     add_probes(app, health)

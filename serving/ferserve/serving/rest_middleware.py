@@ -26,8 +26,14 @@ SECURITY_HEADERS: Final = {
 }
 API_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'"}
 """For answers to programs; pages have their own style and scripts."""
+REFUSED_ROUTE: Final = "refused_route"
+"""In a request's state: the route that it would have come to."""
+SHORT_BODY_BYTES: Final = 256 * 1024
+"""What may still come of a refused request on a connection that stays open: a new connection would cost both more."""
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
+_BODY_OPEN: Final = {"transfer-encoding", "expect"}
+"""Headers with which nobody knows whether, or how much of, a body comes after a refusal."""
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 
@@ -42,7 +48,8 @@ class RequestMiddleware:
 
     A body that is refused before it was read leaves bytes on their way. Closing then would reset the connection, and
     the sender would often see the reset instead of the answer. So the answer goes out first, what still comes is thrown
-    away for up to `LINGER_S` seconds or `LINGER_BYTES`, and only then the connection is closed.
+    away for up to `LINGER_S` seconds or `LINGER_BYTES`, and only then the connection is closed. Where a short body was
+    announced the connection stays open instead: uvicorn passes over what comes before the next request.
     """
 
     def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
@@ -67,7 +74,7 @@ class RequestMiddleware:
             self._report(scope, time.perf_counter() - began_s)
 
     def _report(self, scope: Scope, duration_s: float) -> None:
-        route = getattr(scope.get("route"), "path", "")
+        route = scope["state"].get(REFUSED_ROUTE) or getattr(scope.get("route"), "path", "")
         if route.startswith(API_PREFIXES):
             self._observer.request_done(route, scope["state"].get("reason"), duration_s)
 
@@ -84,7 +91,9 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._body_pending = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        announced = headers.get("content-length", "0")
+        self._body_pending = announced != "0" or "transfer-encoding" in headers
+        self._is_short = announced.isdecimal() and int(announced) <= SHORT_BODY_BYTES and not _BODY_OPEN & set(headers)
 
     async def fail(self, error: Exception) -> None:
         """Answer with an error that the application did not answer itself."""
@@ -108,9 +117,9 @@ class _Exchange:
             headers.update(SECURITY_HEADERS)
             if self._scope["path"].startswith(API_PREFIXES):
                 headers.update(API_HEADERS)
-            if self._body_pending:
+            if self._body_pending and not self._is_short:
                 headers["Connection"] = "close"
-        elif self._body_pending and not message.get("more_body", False):
+        elif self._body_pending and not self._is_short and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}

@@ -4,8 +4,10 @@
 `google.rpc.Status` that gRPC answers carry, `error_of` reads it back in the client.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -38,6 +40,9 @@ ERROR_DOMAIN: Final = "ferserve"
 INTERNAL_MESSAGE: Final = "internal error"
 MAX_MESSAGE_CHARS: Final = 400
 """A message may quote what the caller sent, and travels twice in gRPC's trailers, for which peers set aside 8 KiB."""
+RICH_STATUS_KEY: Final = "grpc-status-details-bin"
+_MS_PER_S: Final = 1000
+_NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 
 
@@ -103,13 +108,63 @@ def public_error(error: Exception) -> FerserveError:
 def rich_status(error: Exception) -> Status:
     """The `google.rpc.Status` of an error: ErrorInfo with the reason, and RetryInfo where a retry may help."""
     shown = public_error(error)
-    status = Status(code=STATUS[shown.reason].grpc_code.value[0], message=shown.message[:MAX_MESSAGE_CHARS])
-    status.details.add().Pack(ErrorInfo(reason=shown.reason, domain=ERROR_DOMAIN))
+    status = _said(shown.reason, shown.message)
     if shown.retry_after_s is not None:
-        retry = RetryInfo()
-        retry.retry_delay.FromNanoseconds(round(shown.retry_after_s * _NS_PER_S))
-        status.details.add().Pack(retry)
+        status.MergeFrom(_retrying(round(shown.retry_after_s * _NS_PER_S)))
     return status
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcStatus:
+    """A `google.rpc.Status` as gRPC sends it.
+
+    Attributes:
+        rich: what goes into the trailing metadata under `RICH_STATUS_KEY`.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    rich: bytes
+
+
+def grpc_status(error: Exception) -> GrpcStatus:
+    """What a call ends with for an error.
+
+    Of a refusal with a time to come back, in whole milliseconds, both parts are written once and kept: an overload
+    says the same to thousands.
+    """
+    shown = public_error(error)
+    code = STATUS[shown.reason].grpc_code
+    if shown.retry_after_s is None:
+        return GrpcStatus(code, shown.message[:MAX_MESSAGE_CHARS], rich_status(shown).SerializeToString())
+    # Encoded messages that follow each other are one message.
+    rich = _written(shown.reason, shown.message) + _written_retry(math.ceil(shown.retry_after_s * _MS_PER_S))
+    return GrpcStatus(code, shown.message[:MAX_MESSAGE_CHARS], rich)
+
+
+def _said(reason: Reason, message: str) -> Status:
+    status = Status(code=STATUS[reason].grpc_code.value[0], message=message[:MAX_MESSAGE_CHARS])
+    status.details.add().Pack(ErrorInfo(reason=reason, domain=ERROR_DOMAIN))
+    return status
+
+
+def _retrying(delay_ns: int) -> Status:
+    retry, status = RetryInfo(), Status()
+    retry.retry_delay.FromNanoseconds(delay_ns)
+    status.details.add().Pack(retry)
+    return status
+
+
+@lru_cache(maxsize=64)
+def _written(reason: Reason, message: str) -> bytes:
+    written: bytes = _said(reason, message).SerializeToString()
+    return written
+
+
+@lru_cache(maxsize=1024)
+def _written_retry(delay_ms: int) -> bytes:
+    written: bytes = _retrying(delay_ms * _NS_PER_MS).SerializeToString()
+    return written
 
 
 def error_of(status: Status) -> FerserveError | None:

@@ -19,7 +19,7 @@ from ferserve.serving.benchmarks.exchanges import Answer, Ending, ending_of, end
 from ferserve.serving.benchmarks.protocols import ProtocolName
 from ferserve.serving.client.calls import CHANNEL_OPTIONS
 from ferserve.serving.client.failures import error_of_rpc
-from ferserve.serving.convert import options_from_pb, outcome_from_pb
+from ferserve.serving.convert import options_from_pb, outcome_from_pb, priority_metadata
 from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis
 from ferserve.v1 import expression_service_pb2 as pb
 
@@ -100,11 +100,12 @@ class _Channels:
 
 
 class GrpcTransport:
-    """One call for each request."""
+    """One call for each request, which says its priority ahead of its message as our clients do."""
 
     def __init__(self, target: str) -> None:
         self._channels = _Channels(target)
         self._turns = count()
+        self._metadata: dict[Work, tuple[tuple[str, str], ...]] = {}
 
     async def connect(self) -> None:
         """Open all connections."""
@@ -115,8 +116,10 @@ class GrpcTransport:
         channel = self._channels.all[next(self._turns) % CONNECTIONS]
         # Without serializers bytes go and come as they are.
         method = channel.unary_unary(f"/{SERVICE}/{work.method}", request_serializer=None, response_deserializer=None)
+        if work not in self._metadata:
+            self._metadata[work] = _metadata(work)
         try:
-            await method(work.body, timeout=work.timeout_s)
+            await method(work.body, timeout=work.timeout_s, metadata=self._metadata[work])
         except grpc.RpcError as failure:
             return self._channels.answer_of(failure)
         return Answer(ending=Ending.OK)
@@ -346,6 +349,17 @@ def _query(options: AnalyzeOptions) -> dict[str, str | int]:
         "max_faces": options.max_faces,
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _metadata(work: Work) -> tuple[tuple[str, str], ...]:
+    match work.method:
+        case "Analyze":
+            options = pb.AnalyzeRequest.FromString(work.body).options
+        case "ClassifyFaces":
+            options = pb.ClassifyFacesRequest.FromString(work.body).options
+        case _:
+            return ()
+    return priority_metadata(options_from_pb(options).priority)
 
 
 def _analyze_request(work: Work) -> pb.AnalyzeRequest:

@@ -140,10 +140,11 @@ class Client:
     def _run(self, call: Call[Result], timeout_s: float | None) -> Result:
         attempts = Attempts(self._config, timeout_s, self._clock)
         method = getattr(self._stub, call.method)
+        metadata = (*self._config.metadata, *call.metadata)
         while True:
             try:
                 remaining_s = attempts.remaining_s()
-                return call.read(method(call.request, timeout=remaining_s, metadata=self._config.metadata))
+                return call.read(method(call.request, timeout=remaining_s, metadata=metadata))
             except grpc.RpcError as failure:
                 error = error_of_rpc(failure, self._target)
                 wait_s = attempts.wait_s(error)

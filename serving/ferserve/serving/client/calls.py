@@ -13,6 +13,7 @@ from ferserve.serving.convert import (
     model_from_pb,
     options_to_pb,
     outcome_from_pb,
+    priority_metadata,
     stream_options_to_pb,
 )
 from ferserve.serving.requests import AnalyzeOptions, FacesClassification, ImageAnalysis, ModelInfo
@@ -30,11 +31,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Result]):
-    """One unary call: the method's name, its request, and how to read its response."""
+    """One unary call: the method's name, its request, how to read its response, and what goes ahead of the request."""
 
     method: str
     request: Message
     read: Callable[[Any], Result]
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ class StreamReply:
 def analyze_call(image: bytes, options: AnalyzeOptions) -> Call[ImageAnalysis]:
     """One picture."""
     request = pb.AnalyzeRequest(image=image, options=options_to_pb(options))
-    return Call("Analyze", request, lambda response: analysis_from_pb(response.analysis))
+    metadata = priority_metadata(options.priority)
+    return Call("Analyze", request, lambda response: analysis_from_pb(response.analysis), metadata)
 
 
 def batch_call(images: Sequence[bytes], options: AnalyzeOptions) -> Call[list[ImageAnalysis | FerserveError]]:
@@ -67,7 +70,7 @@ def batch_call(images: Sequence[bytes], options: AnalyzeOptions) -> Call[list[Im
 def classify_call(faces: Sequence[bytes], options: AnalyzeOptions) -> Call[FacesClassification]:
     """Ready-made crops."""
     request = pb.ClassifyFacesRequest(faces=faces, options=options_to_pb(options))
-    return Call("ClassifyFaces", request, classification_from_pb)
+    return Call("ClassifyFaces", request, classification_from_pb, priority_metadata(options.priority))
 
 
 def models_call() -> Call[list[ModelInfo]]:

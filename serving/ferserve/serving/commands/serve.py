@@ -49,6 +49,7 @@ def serve(
     from ferserve.serving.allocator import return_large_buffers
     from ferserve.serving.app import run
     from ferserve.serving.config import ServeConfig
+    from ferserve.serving.cores import switch_often
     from ferserve.serving.logs import configure_logging
     from ferserve.serving.settings import read_settings, to_toml
 
@@ -66,6 +67,7 @@ def serve(
         return
     configure_logging(settings.log)
     return_large_buffers()
+    switch_often()
     run(settings, typer.echo)
 
 
