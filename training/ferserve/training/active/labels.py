@@ -95,8 +95,8 @@ class Journal:
                 return act
         return None
 
-    def standing(self) -> dict[str, dict[str, Act]]:
-        """Acts that were not undone: by face, then by labeller; a later one stands for an earlier one."""
+    def stacks(self) -> dict[tuple[str, str], list[Act]]:
+        """Acts that were not undone, in order, by face and labeller."""
         stacks: dict[tuple[str, str], list[Act]] = {}
         for act in self.acts:
             stack = stacks.setdefault((act.face, act.labeller), [])
@@ -104,10 +104,14 @@ class Journal:
                 stack.append(act)
             elif stack:
                 stack.pop()
-        found: dict[str, dict[str, Act]] = {}
-        for (face, labeller), stack in stacks.items():
-            if stack:
-                found.setdefault(face, {})[labeller] = stack[-1]
+        return {key: stack for key, stack in stacks.items() if stack}
+
+    def answers(self) -> dict[str, dict[str, str]]:
+        """What stands of each face, by labeller: a later answer replaces an earlier one; skipped faces are left out."""
+        found: dict[str, dict[str, str]] = {}
+        for (face, labeller), stack in self.stacks().items():
+            if stack[-1].act == "label":
+                found.setdefault(face, {})[labeller] = stack[-1].answer
         return found
 
     def _read(self) -> None:
@@ -132,15 +136,6 @@ class Journal:
                 f"{where}: expected a face of this campaign, such as 000012-0034, got {act.face!r}; is the file "
                 "another campaign's? Take the line out, or put the file back that was here"
             )
-
-
-def answers_of(standing: dict[str, dict[str, Act]]) -> dict[str, dict[str, str]]:
-    """The answers to each face, by labeller; skipped faces left out."""
-    answers = {
-        face: {labeller: act.answer for labeller, act in acts.items() if act.act == "label"}
-        for face, acts in standing.items()
-    }
-    return {face: given for face, given in answers.items() if given}
 
 
 def consensus(answers: Iterable[str]) -> str | None:
