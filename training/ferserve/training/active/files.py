@@ -70,7 +70,7 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write named arrays as one `.npz`."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type] -- numpy's stub takes a name for its option allow_pickle
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_whole(path, buffer.getvalue())
 
 

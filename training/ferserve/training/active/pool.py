@@ -114,7 +114,7 @@ class Pool:
 
 def committed_shards(folder: Path) -> tuple[Shard, ...]:
     """Shards whose rows are there, from 0 on without a gap."""
-    found = []
+    found: list[Shard] = []
     while True:
         number = len(found)
         stem = folder / SHARDS / f"{number:06d}"

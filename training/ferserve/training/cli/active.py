@@ -4,27 +4,25 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from ferserve.training.cli.active_experiment import experiment
+from ferserve.training.cli.settings import made
 from ferserve.training.data.errors import DataError
 
 if TYPE_CHECKING:
     from ferserve.training.active.build import BuildReport
-    from ferserve.training.active.experiment import ExperimentResult
-    from ferserve.training.intervals import OverSeeds
 
 Campaign = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the campaign, as `build --out` made it.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of the model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
-_S = TypeVar("_S")
-
 active = typer.Typer(no_args_is_help=True, help="Label the web pictures that are worth it, and learn from them.")
+active.command()(experiment)
 
 
 @active.command()
@@ -103,7 +101,7 @@ def rank(
     from ferserve.training.active.scorers import open_scorer
     from ferserve.training.active.worthiness import WorthSettings
 
-    settings = _settings(
+    settings = made(
         lambda: WorthSettings(alpha=alpha, entropy_weight=entropy_weight, diversity_weight=diversity_weight)
     )
     pool, this_round = Pool(campaign), current_round(campaign)
@@ -143,7 +141,7 @@ def select(
     from ferserve.training.active.rounds import current_round, selected_before
     from ferserve.training.active.selection import SelectionSettings, Strategy
 
-    settings = _settings(
+    settings = made(
         lambda: SelectionSettings(faces=faces, extension=extension, strategy=cast("Strategy", strategy), seed=seed)
     )
     pool, this_round = Pool(campaign), current_round(campaign)
@@ -151,14 +149,6 @@ def select(
     Console(stderr=True).print(
         f"round {this_round.number}: {len(chosen)} faces; next: ferserve active label {campaign}", markup=False
     )
-
-
-def _settings(make: Callable[[], _S]) -> _S:
-    """Settings from flags; what is out of range is a wrong call."""
-    try:
-        return make()
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @contextmanager
@@ -174,75 +164,6 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))
-
-
-@active.command()
-def experiment(  # noqa: PLR0917 -- typer reads every option from a parameter
-    data: Annotated[str, typer.Option(help="What to begin with and to measure on: fer2013=DIR.")],
-    web: Annotated[list[str], typer.Option(help="Web faces, as expw_crops=DIR; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder that keeps crops and features for the next call.")],
-    features: Annotated[
-        str, typer.Option(help="What the classifier reads: hog, or an archive, whose features stay frozen.")
-    ] = "hog",
-    start_labels: Annotated[int, typer.Option(min=1, help="Labels of FER-2013 that it begins with.")] = 500,
-    faces: Annotated[int, typer.Option(min=1, help="Labels a round.")] = 250,
-    rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 8,
-    seeds: Annotated[int, typer.Option(min=2, help="How many seeds.")] = 5,
-    result: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="PNG to draw.")] = None,
-    threads: Threads = 1,
-) -> None:
-    """Hold S2's selection against random and plain entropy at equal labels, on web faces whose labels are held back."""
-    from ferserve.training.active.descriptors import open_descriptor
-    from ferserve.training.active.experiment import run_experiment
-    from ferserve.training.active.plots import plot_experiment
-    from ferserve.training.active.simulation import ExperimentSettings
-    from ferserve.training.data.catalog import parse_set
-
-    settings = _settings(
-        lambda: ExperimentSettings(
-            start_labels=start_labels, round_labels=faces, rounds=rounds, seeds=tuple(range(1, seeds + 1))
-        )
-    )
-    console = Console(stderr=True)
-    found = run_experiment(
-        data,
-        [parse_set(text, option="--web") for text in web],
-        open_descriptor(features, threads=threads),
-        settings,
-        out,
-        on_step=lambda text: console.print(text, highlight=False),
-    )
-    if result is not None:
-        result.write_text(json.dumps(found.to_dict(), indent=2) + "\n")
-    if plot is not None:
-        plot_experiment(found, plot)
-    _print_experiment(found)
-
-
-def _print_experiment(found: "ExperimentResult") -> None:
-    table = Table(title=f"FER-2013 PublicTest, {found.public_faces} faces, over {len(found.settings.seeds)} seeds")
-    for heading in ("strategy", "accuracy at the end", "points over random", "mean over the curve", "labels to target"):
-        table.add_column(heading)
-    for summary in found.strategies:
-        last = summary.points[-1]
-        reached = sorted(labels for labels in summary.labels_to_target if labels is not None)
-        needed = f"{reached[len(reached) // 2]:.0f}, {len(reached)} seeds reach it" if reached else "not reached"
-        table.add_row(summary.strategy, _percent(last.accuracy), _points(last.gain), _points(summary.mean_gain), needed)
-    console = Console()
-    console.print(table)
-    console.print(
-        f"target {100 * found.target:.2f} %; with all {found.web_faces} web labels {_percent(found.all_web)}",
-        highlight=False,
-    )
-
-
-def _percent(over: "OverSeeds") -> str:
-    return f"{100 * over.mean:.2f} % ({100 * over.low:.2f} to {100 * over.high:.2f})"
-
-
-def _points(over: "OverSeeds | None") -> str:
-    return "" if over is None else f"{100 * over.mean:+.2f} ({100 * over.low:+.2f} to {100 * over.high:+.2f})"
 
 
 @active.command()
@@ -273,3 +194,78 @@ def label(
     Console(stderr=True).print(
         f"{len(desk.journal.acts)} acts in {desk.journal.path}; next: ferserve active absorb {campaign}", markup=False
     )
+
+
+@active.command()
+def absorb(
+    campaign: Campaign,
+    data: Annotated[str, typer.Option(help="Where the validation split is cut from: fer2013=DIR.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Over the round's faces.")] = 6,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.002,
+    frozen_groups: Annotated[
+        int, typer.Option(min=0, help="Groups of the net that stay as they are, counted from the input.")
+    ] = 0,
+    name: Annotated[str | None, typer.Option(help="Of the archive to be; MODEL-active-ROUND without it.")] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Go on although faces of the round have no label yet.")
+    ] = False,
+    threads: Threads = 1,
+) -> None:
+    """Fine-tune on the round's labels and on earlier ones that the model gets wrong; ends the round."""
+    import torch
+
+    from ferserve.training.active.absorb import AbsorbSettings
+    from ferserve.training.active.absorb import absorb as learn
+    from ferserve.training.active.labels import Journal
+    from ferserve.training.active.pool import Pool
+    from ferserve.training.active.rounds import current_round
+    from ferserve.training.active.scorers import open_scorer
+    from ferserve.training.stopping import on_stop
+
+    torch.set_num_threads(threads)
+    settings = made(lambda: AbsorbSettings(epochs=epochs, rate=rate, frozen_groups=frozen_groups))
+    pool, this_round = Pool(campaign), current_round(campaign)
+    answers = Journal(campaign, is_face=pool.__contains__).answers()
+    waiting = [face for face in this_round.selected() if face not in answers]
+    if waiting and not unfinished:
+        raise DataError(
+            f"round {this_round.number}: expected a label of every face, {len(waiting)} have none; `ferserve active "
+            f"label {campaign}` goes on, --unfinished learns from the others alone"
+        )
+    scorer = open_scorer(this_round.rank()["model"], threads=threads)
+    console, stops = Console(stderr=True), []
+    with on_stop(lambda: [stop() for stop in stops]):
+        found = learn(
+            pool,
+            this_round,
+            scorer,
+            data,
+            settings,
+            name=name,
+            on_run=lambda run: stops.append(run.ask_to_stop),
+            on_epoch=lambda row: console.print(
+                f"epoch {row.epoch}  loss {row.loss:.4f}  validation {100 * row.accuracy:.2f} %", highlight=False
+            ),
+        )
+    before, after = (100 * found[f"validation_{when}"]["value"] for when in ("before", "after"))
+    console.print(
+        f"round {this_round.number}: {found['new']} new labels, {found['wrong_earlier']} earlier ones that it had "
+        f"wrong; validation {before:.2f} to {after:.2f} %; next: ferserve active rank {campaign}, or ferserve archive "
+        f"{this_round.run} --data {data} --out {this_round.number}.mar",
+        markup=False,
+        highlight=False,
+    )
+
+
+@active.command()
+def report(
+    campaign: Campaign,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write; DIR/report.html without it.")] = None,
+) -> None:
+    """Write one HTML page of the rounds so far; it shows faces, so give it to nobody who may not see them."""
+    from ferserve.training.active.files import write_whole
+    from ferserve.training.active.report import render
+
+    path = out or campaign / "report.html"
+    write_whole(path, render(campaign).encode())
+    typer.echo(path)
