@@ -176,10 +176,7 @@ def absorb(
         raise DataError(f"{set_name}: expected Training rows to select on, found splits {', '.join(splits)}")
     validation = Examples.of_faces(cut_splits(splits, recipe).validation, recipe.preprocess)
     run = Run(recipe, fit=fit, validation=validation, folder=this_round.run, start_weights=Path(scorer.name))
-    origin = Origin.of(recipe, data=set_name, start_weights=Path(scorer.name), teachers=())
-    replace(origin, start=(*origin.start, set_name) if set_name not in origin.start else origin.start, data=WEB).write(
-        this_round.run
-    )
+    Origin.of(recipe, data=WEB, start_weights=Path(scorer.name), teachers=()).write(this_round.run)
     on_run(run)
     for row in run.epochs():
         on_epoch(row)

@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+from pydantic import TypeAdapter
 
 from ferserve.training.active.descriptors import Descriptor, patch_features, whole_features
+from ferserve.training.active.files import write_json
 from ferserve.training.active.held_labels import ExperimentData, read_experiment_data
 from ferserve.training.active.selection import Strategy
 from ferserve.training.active.simulation import (
@@ -74,7 +76,7 @@ class ExperimentResult:
         web_faces, web_dropped: faces to choose from, and those left out by reason.
         web_classes: faces to choose from that are none of the seven, then of each of the seven.
         target: accuracy that `labels_to_target` is about: random's mean at the end of its curve.
-        all_web: accuracy over seeds with every web label, the end of every curve.
+        all_web: accuracy with every web label, the end of every curve; of the first seed's start.
     """
 
     kind: Literal["active-learning"] = "active-learning"
@@ -91,7 +93,7 @@ class ExperimentResult:
     public_faces: int
     settings: ExperimentSettings
     target: float
-    all_web: OverSeeds
+    all_web: float
     strategies: tuple[Summary, ...]
     curves: tuple[Curve, ...]
     machine: Machine
@@ -126,10 +128,11 @@ def run_experiment(
     cv2.setNumThreads(1)  # resizing 48 pixels gains nothing from a pool of threads
     read = read_experiment_data(data, web, descriptor.spec, folder, on_step=on_step)
     features = describe(read, descriptor, folder, on_step=on_step)
+    mark = "-".join((descriptor.name, *(source.title for source in web)))
     curves = []
     for seed in settings.seeds:
         for strategy in settings.strategies:
-            curve = play(features, settings, strategy, seed)
+            curve = _played(features, settings, strategy, seed, folder / f"curves-{mark}-{settings.key}")
             on_step(f"seed {seed}, {strategy}: {100 * curve.accuracy[0]:.2f} to {100 * curve.accuracy[-1]:.2f} %")
             curves.append(curve)
     random = [curve for curve in curves if curve.strategy == "random"]
@@ -149,7 +152,7 @@ def run_experiment(
         public_faces=len(read.public),
         settings=settings,
         target=target,
-        all_web=over_seeds([_with_all(features, settings, seed) for seed in settings.seeds]),
+        all_web=_with_all(features, settings, settings.seeds[0]),
         strategies=tuple(
             summarise([curve for curve in curves if curve.strategy == strategy], random, settings, target)
             for strategy in settings.strategies
@@ -157,6 +160,15 @@ def run_experiment(
         curves=tuple(curves),
         machine=this_machine(),
     )
+
+
+def _played(features: Features, settings: ExperimentSettings, strategy: Strategy, seed: int, folder: Path) -> Curve:
+    """A curve, from `folder` where an earlier call left it."""
+    path = folder / f"{strategy}-{seed}.json"
+    if not path.is_file():
+        write_json(path, asdict(play(features, settings, strategy, seed)))
+    curve: Curve = TypeAdapter(Curve).validate_json(path.read_bytes())
+    return curve
 
 
 def describe(read: ExperimentData, descriptor: Descriptor, folder: Path, *, on_step: Callable[[str], None]) -> Features:

@@ -29,7 +29,7 @@ def plot_experiment(result: ExperimentResult, path: Path) -> None:
         if gains:
             right.plot(labels[1:], [100 * over.mean for over in gains], label=name, color=colour, marker="o", ms=3)
             _band(right, labels[1:], gains, colour)
-    left.axhline(100 * result.all_web.mean, color="black", linestyle=":", linewidth=0.8, label="every web label")
+    left.axhline(100 * result.all_web, color="black", linestyle=":", linewidth=0.8, label="every web label")
     right.axhline(0, color="tab:grey", linewidth=0.8)
     left.set(xlabel="labels of web faces", ylabel="FER-2013 PublicTest, %", title=f"{result.features} features")
     right.set(xlabel="labels of web faces", ylabel="points over random", title="pairs of one seed")

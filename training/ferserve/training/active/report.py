@@ -21,6 +21,7 @@ from ferserve.training.active.rounds import Round, rounds_of
 FACES_SHOWN: Final = 60
 SHOWN_PX: Final = 72
 BINS: Final = 20
+UNDECIDED: Final = "undecided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def render(folder: Path) -> str:
         name=folder.name,
         web=pool.web,
         faces=len(pool),
-        answers=ANSWERS,
+        answers=(*ANSWERS, UNDECIDED),
         rounds=[_round(pool, one, answers) for one in rounds_of(folder)],
         height=100,
     )
@@ -102,7 +103,7 @@ def _round(pool: Pool, one: Round, answers: dict[str, dict[str, str]]) -> RoundS
         selection=selection,
         worth=bars,
         worth_top=top,
-        answers=dict(Counter(label or "undecided" for label in said.values())),
+        answers=dict(Counter(label or UNDECIDED for label in said.values())),
         agrees=(sum(guesses[face] == label for face, label in labelled.items()), len(labelled)),
         agreement=measure_agreement(own) if own else None,
         absorbed=one.absorbed() if one.absorb_file.is_file() else None,
@@ -110,7 +111,7 @@ def _round(pool: Pool, one: Round, answers: dict[str, dict[str, str]]) -> RoundS
             FaceShown(
                 picture=_picture(pool, face),
                 name=face,
-                said=(said[face] or "undecided") if face in said else "not labelled",
+                said=(said[face] or UNDECIDED) if face in said else "not labelled",
                 guess=guesses[face],
                 worth=worth[face],
             )

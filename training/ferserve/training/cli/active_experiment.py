@@ -23,8 +23,8 @@ def experiment(  # noqa: PLR0917 -- typer reads every option from a parameter
         str, typer.Option(help="What the classifier reads: hog, or an archive, whose features stay frozen.")
     ] = "hog",
     start_labels: Annotated[int, typer.Option(min=1, help="Labels of FER-2013 that it begins with.")] = 500,
-    faces: Annotated[int, typer.Option(min=1, help="Labels a round.")] = 250,
-    rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 8,
+    faces: Annotated[int, typer.Option(min=1, help="Labels a round.")] = 300,
+    rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 6,
     seeds: Annotated[int, typer.Option(min=2, help="How many seeds.")] = 5,
     result: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG to draw.")] = None,
@@ -70,7 +70,7 @@ def _print_experiment(found: "ExperimentResult") -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"target {100 * found.target:.2f} %; with all {found.web_faces} web labels {_percent(found.all_web)}",
+        f"target {100 * found.target:.2f} %; with all {found.web_faces} web labels {100 * found.all_web:.2f} %",
         highlight=False,
     )
 
