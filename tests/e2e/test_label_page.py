@@ -102,6 +102,7 @@ def test_a_round_is_labelled_by_keyboard(campaign, serve, visits):
     page.click("[data-answer=none]")
     expect(page.locator("#count")).to_have_text(f"Round 1: 2 of {FACES}")
     page.keyboard.press("5")
+    expect(page.locator("#count")).to_have_text(f"Round 1: 3 of {FACES}")
     page.keyboard.press("7")
     expect(page.locator("#status")).to_contain_text("All faces of this round are labelled")
     said = [(act["act"], act["face"], act["answer"], act["saw_guess"]) for act in acts(campaign)]

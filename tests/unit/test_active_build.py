@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 from tests.made_up import data_sets as made_up
+from typer.testing import CliRunner
 
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection
@@ -18,6 +19,7 @@ from ferserve.training.active.build import WebBuilder, WebSettings
 from ferserve.training.active.pool import Pool, read_rows
 from ferserve.training.active.seen import Seen
 from ferserve.training.active.walk import walk_pictures
+from ferserve.training.cli.active import active
 from ferserve.training.data.catalog import parse_set
 from ferserve.training.data.errors import DataError
 
@@ -192,6 +194,22 @@ def test_other_settings_and_empty_folders_are_refused(web, tmp_path):
         list(walk_pictures(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"web\.json, found none; `ferserve active build"):
         Pool(tmp_path / "nowhere")
+
+
+def test_the_command_finds_faces_by_the_shipped_detector(tmp_path, tiny_archive, face_photo):
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / "photo.jpg").write_bytes(face_photo)
+    photo = cv2.imdecode(np.frombuffer(face_photo, np.uint8), cv2.IMREAD_COLOR)
+    _write(web / "smaller.jpg", cv2.resize(photo, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA))
+    arguments = ["build", str(web), "--out", str(web / "campaign"), "--crops-for", str(tiny_archive), "--json"]
+    done = CliRunner().invoke(active, arguments)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["pictures"], found["kept"], found["dropped"]) == (2, 1, {"similar": 1})
+    [kept] = [row for row in _rows(web / "campaign") if row["status"] == "kept"]
+    assert kept["detection_score"] > 0.5
+    assert CliRunner().invoke(active, arguments).exit_code == 0  # what the campaign wrote is no picture of the web
 
 
 class _Entry:

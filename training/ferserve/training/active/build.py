@@ -5,7 +5,7 @@ picture is a candidate, copies are dropped (files byte for byte, faces by their 
 look like a test set's as well, so that no figure measured on that set later is of faces that were trained on.
 
 Pictures are read one at a time; a shard of `PICTURES` is written whole or not at all. What is held in memory grows by
-64 bytes a picture, so that ten million take under a gigabyte.
+64 to 96 bytes a picture, so that ten million take about a gigabyte.
 """
 
 import json
