@@ -2,9 +2,11 @@
 
 import csv
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from rich.progress import Progress
 from tests.made_up.campaigns import write_campaign
 from typer.testing import CliRunner
@@ -17,9 +19,11 @@ from ferserve.training.active.rounds import Round, current_round
 from ferserve.training.active.scorers import open_scorer
 from ferserve.training.cli.active import active
 from ferserve.training.data.errors import DataError
+from ferserve.training.finish import load_best
 from ferserve.training.origin import Origin
 from ferserve.training.pack import pack_run
 from ferserve.training.recipe import Phase, Recipe
+from ferserve.training.recipes.mobilenet import CROPS
 from ferserve.training.runs import find_recipe, train_run
 
 FACES = 6
@@ -75,7 +79,7 @@ def campaign(data, start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("web") / "campaign"
     rng = np.random.default_rng(1)
     crops = rng.integers(0, 60, (20, 48, 48, 1)) + 180 * rng.integers(0, 2, (20, 1, 1, 1))
-    write_campaign(folder, crops.astype(np.uint8))
+    write_campaign(folder, crops.astype(np.uint8), spec=CROPS)
     for number in (1, 2):
         ranked = _run("rank", folder, *(("--model", start) if number == 1 else ()))
         assert ranked.exit_code == 0, ranked.output
@@ -83,7 +87,8 @@ def campaign(data, start, tmp_path_factory):
         early = _run("absorb", folder, "--data", data)
         assert f"round {number}: expected a label of every face, {FACES} have none" in early.exception.message
         _label(folder, wrong_for=())
-        learnt = _run("absorb", folder, "--data", data, "--epochs", "1", "--frozen-groups", str(14 - number))
+        cheap = ("--frozen-groups", "13") if number == 1 else ("--last-layer",)
+        learnt = _run("absorb", folder, "--data", data, "--epochs", "2", "--rate", "0.05", *cheap)
         assert learnt.exit_code == 0, learnt.output
     return folder
 
@@ -98,9 +103,22 @@ def test_each_round_starts_from_the_one_before(campaign, start):
     assert not set(rounds[0].selected()) & set(rounds[1].selected())
     recipes = [Recipe.read(one.run / "recipe.json") for one in rounds]
     assert [recipe.name for recipe in recipes] == ["mobilenet-few-active-1", "mobilenet-few-active-2"]
-    assert [recipe.frozen_groups for recipe in recipes] == [13, 12]
+    assert [(recipe.frozen_groups, recipe.trained) for recipe in recipes] == [(13, ()), (0, ("classifier",))]
     assert Origin.read(rounds[1].run) == Origin(start=("fer2013",), data="web")
     assert current_round(campaign).number == 3
+
+
+def test_what_is_frozen_stays(campaign, start):
+    folders = [start, *(Round(campaign=campaign, number=number).run for number in (1, 2))]
+    nets = [load_best(folder, Recipe.read(folder / "recipe.json"))[0].state_dict() for folder in folders]
+    changed = [
+        {name.partition(".")[0] for name in new if not torch.equal(former[name], new[name])}
+        for former, new in pairwise(nets)
+    ]
+    assert changed[0] <= {"blocks", "classifier"}
+    assert changed[1] == {"classifier"}
+    stem_and_first_blocks = [name for name in nets[0] if name.startswith(("stem", "blocks.0.", "blocks.11."))]
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in stem_and_first_blocks)
 
 
 def test_a_round_learns_the_new_and_what_the_model_has_wrong(campaign):
@@ -135,7 +153,7 @@ def test_the_last_run_becomes_an_archive_that_names_its_source(campaign, data):
 
 def test_without_labels_nothing_is_learnt(campaign, data, tmp_path):
     folder = tmp_path / "campaign"
-    write_campaign(folder, np.zeros((4, 48, 48, 1), np.uint8))
+    write_campaign(folder, np.zeros((4, 48, 48, 1), np.uint8), spec=CROPS)
     run = Round(campaign=campaign, number=2).run
     assert _run("rank", folder, "--model", run).exit_code == 0
     assert _run("select", folder, "--faces", "2").exit_code == 0

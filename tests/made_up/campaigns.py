@@ -9,9 +9,9 @@ import numpy as np
 from ferserve.faces.preprocess import PreprocessSpec
 
 
-def write_campaign(folder: Path, crops: np.ndarray, *, shards: int = 2) -> None:
+def write_campaign(folder: Path, crops: np.ndarray, *, spec: PreprocessSpec | None = None, shards: int = 2) -> None:
     """A finished build of crops (N, S, S, C), spread over shards; the pictures themselves are gone."""
-    spec = PreprocessSpec(size_px=crops.shape[1], channels=crops.shape[3])
+    spec = spec or PreprocessSpec(size_px=crops.shape[1], channels=crops.shape[3])
     (folder / "shards").mkdir(parents=True)
     settings = {"source": str(folder / "gone"), "preprocess": asdict(spec)}
     web = {"settings": settings, "is_finished": True, "pictures": len(crops) + 1, "dropped": {"no_face": 1}}

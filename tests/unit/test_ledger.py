@@ -115,11 +115,14 @@ def test_active_selection_stands_over_random(results):
         "settings": {"start_labels": 500, "round_labels": 300, "rounds": 6, "seeds": [1, 2, 3, 4, 5]},
     }  # fmt: skip
     read = results(active=values)
-    found = find(OverRandom(features="hog"), read)
+    found = find(OverRandom(features="hog", start_labels=500), read)
     assert (found.paper.value, found.paper.low, found.paper.high) == pytest.approx((1.1, 0.4, 1.8))
     assert found.paper.basis == "mean over 6 rounds of 300 labels, 5 seeds in pairs, Student's t"
-    assert find(OverRandom(features="hog", figure="mean_ferplus_gain"), read).paper.value == pytest.approx(2)
-    assert find(OverRandom(features="mobilenet"), read) is None
+    assert find(
+        OverRandom(features="hog", start_labels=500, figure="mean_ferplus_gain"), read
+    ).paper.value == pytest.approx(2)
+    assert find(OverRandom(features="mobilenet", start_labels=500), read) is None
+    assert find(OverRandom(features="hog", start_labels=100), read) is None
     page = render(read)
     assert "active learning over random on 19,147 web faces: active +1.10 points" in page
     assert "hog, 500 labels to begin with, 300 a round, seeds 1, 2, 3, 4, 5" in page

@@ -33,7 +33,9 @@ from ferserve.training.evaluate import wilson
 from ferserve.training.examples import Examples
 from ferserve.training.finish import Calibration, calibrate_run
 from ferserve.training.held_out import cut_splits
+from ferserve.training.last_layer import fit_last_layer
 from ferserve.training.machine import this_machine
+from ferserve.training.models.registry import make_net
 from ferserve.training.origin import WEB, Origin
 from ferserve.training.recipe import Phase, Recipe, Schedule, check_setting
 from ferserve.training.results import TrainingResult, write_result
@@ -53,12 +55,14 @@ class AbsorbSettings:
         rate: of SGD, falling to zero by a cosine.
         frozen_groups: so many of the net's groups, from the input on, stay as they are; cheaper, and safer with few
             faces.
+        last_layer: train the classifier alone, on features that are computed once; the cheapest.
         seed: of order and views.
     """
 
     epochs: int = 6
     rate: float = 0.002
     frozen_groups: int = 0
+    last_layer: bool = False
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -137,7 +141,7 @@ def lesson_recipe(former: Recipe, settings: AbsorbSettings, *, name: str, faces:
         patience_epochs=settings.epochs,
         precision="fp32",
         frozen_groups=settings.frozen_groups,
-        trained=(),
+        trained=(make_net(former).classifier_name,) if settings.last_layer else (),
         fit_faces=0,
     )
 
@@ -175,11 +179,17 @@ def absorb(
     if "train" not in splits:
         raise DataError(f"{set_name}: expected Training rows to select on, found splits {', '.join(splits)}")
     validation = Examples.of_faces(cut_splits(splits, recipe).validation, recipe.preprocess)
-    run = Run(recipe, fit=fit, validation=validation, folder=this_round.run, start_weights=Path(scorer.name))
-    Origin.of(recipe, data=WEB, start_weights=Path(scorer.name), teachers=()).write(this_round.run)
-    on_run(run)
-    for row in run.epochs():
-        on_epoch(row)
+    weights = Path(scorer.name)
+    if settings.last_layer:
+        fit_last_layer(
+            recipe, fit=fit, validation=validation, folder=this_round.run, start_weights=weights, on_epoch=on_epoch
+        )
+    else:
+        run = Run(recipe, fit=fit, validation=validation, folder=this_round.run, start_weights=weights)
+        on_run(run)
+        for row in run.epochs():
+            on_epoch(row)
+    Origin.of(recipe, data=WEB, start_weights=weights, teachers=()).write(this_round.run)
     digest = hashlib.sha256(fit.crops.numpy().tobytes() + fit.labels.numpy().tobytes()).hexdigest()
     calibration = calibrate_run(this_round.run, recipe, validation, dropped=lesson.dropped, data_sha256=digest)
     _write_result(recipe, calibration, this_round.run)

@@ -197,7 +197,7 @@ def label(
 
 
 @active.command()
-def absorb(
+def absorb(  # noqa: PLR0917 -- typer reads every option from a parameter
     campaign: Campaign,
     data: Annotated[str, typer.Option(help="Where the validation split is cut from: fer2013=DIR.")],
     epochs: Annotated[int, typer.Option(min=1, help="Over the round's faces.")] = 6,
@@ -205,6 +205,9 @@ def absorb(
     frozen_groups: Annotated[
         int, typer.Option(min=0, help="Groups of the net that stay as they are, counted from the input.")
     ] = 0,
+    last_layer: Annotated[
+        bool, typer.Option("--last-layer", help="Train the classifier alone, on features that are computed once.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Of the archive to be; MODEL-active-ROUND without it.")] = None,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Go on although faces of the round have no label yet.")
@@ -223,7 +226,9 @@ def absorb(
     from ferserve.training.stopping import on_stop
 
     torch.set_num_threads(threads)
-    settings = made(lambda: AbsorbSettings(epochs=epochs, rate=rate, frozen_groups=frozen_groups))
+    settings = made(
+        lambda: AbsorbSettings(epochs=epochs, rate=rate, frozen_groups=frozen_groups, last_layer=last_layer)
+    )
     pool, this_round = Pool(campaign), current_round(campaign)
     answers = Journal(campaign, is_face=pool.__contains__).answers()
     waiting = [face for face in this_round.selected() if face not in answers]

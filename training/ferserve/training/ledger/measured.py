@@ -232,16 +232,15 @@ def _served(_evidence: Served, results: Sequence[Result]) -> Measured | None:
 
 def _over_random(evidence: OverRandom, results: Sequence[Result]) -> Measured | None:
     for result in _of_kind(results, "active-learning", features=evidence.features):
-        for row in result.values["strategies"]:
-            if row["strategy"] == "active":
-                gain, settings = row[evidence.figure], result.values["settings"]
-                value, low, high = (100 * gain[name] for name in ("mean", "low", "high"))
-                basis = (
-                    f"mean over {settings['rounds']} rounds of {settings['round_labels']} labels, {gain['runs']} seeds "
-                    "in pairs, Student's t"
-                )
-                figure = Figure(value=value, low=low, high=high, basis=basis, files=(result.name,))
-                return Measured(paper=figure, clean=None)
+        settings = result.values["settings"]
+        rows = [row for row in result.values["strategies"] if row["strategy"] == "active"]
+        if settings["start_labels"] == evidence.start_labels and rows:
+            gain = rows[0][evidence.figure]
+            value, low, high = (100 * gain[name] for name in ("mean", "low", "high"))
+            labels = f"{settings['rounds']} rounds of {settings['round_labels']} labels"
+            basis = f"mean over {labels}, {gain['runs']} seeds in pairs, Student's t"
+            figure = Figure(value=value, low=low, high=high, basis=basis, files=(result.name,))
+            return Measured(paper=figure, clean=None)
     return None
 
 
