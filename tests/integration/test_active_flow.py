@@ -12,6 +12,7 @@ from tests.made_up.campaigns import write_campaign
 from typer.testing import CliRunner
 
 from ferserve.faces.cpu import Cpu
+from ferserve.training.active.descriptors import open_descriptor
 from ferserve.training.active.desk import Desk
 from ferserve.training.active.pool import Pool
 from ferserve.training.active.report import render
@@ -53,7 +54,6 @@ def start(data, tmp_path_factory):
         phases=(Phase(epochs=1, input_size_px=32),),
         batch_size=16,
         fit_faces=32,
-        validation_share=0.2,
     )
     with Progress(disable=True) as progress:
         train_run(recipe, data, folder=folder, start_weights=None, threads=1, progress=progress)
@@ -160,3 +160,11 @@ def test_without_labels_nothing_is_learnt(campaign, data, tmp_path):
     refused = _run("absorb", folder, "--data", data, "--unfinished")
     assert isinstance(refused.exception, DataError)
     assert "expected at least 2 faces of round 1 with a label of the seven, got 0 of 2" in refused.exception.message
+
+
+def test_a_runs_features_leave_aside_what_they_learnt_from(campaign, start):
+    descriptor = open_descriptor(str(start), threads=1)
+    crops = Pool(campaign).crops(0)
+    assert descriptor.read(crops).shape == (len(crops), 1024)
+    assert len(descriptor.learnt(40)) == 32
+    assert len(open_descriptor("hog", threads=1).learnt(40)) == 0

@@ -176,9 +176,10 @@ def describe(read: ExperimentData, descriptor: Descriptor, folder: Path, *, on_s
     mark = f"{descriptor.name}-{(descriptor.sha256 or descriptor.spec.sha256)[:12]}.npz"
     on_step(f"reading {descriptor.name} features")
     assert read.public.votes is not None  # FER-2013's faces have them, see `Labelled`
+    start = np.setdiff1d(np.arange(len(read.start)), descriptor.learnt(len(read.start)))
     return Features(
-        start_ND=whole_features(descriptor, read.start.crops, folder / f"features-start-{mark}"),
-        start_labels=read.start.labels,
+        start_ND=whole_features(descriptor, read.start.crops, folder / f"features-start-{mark}")[start],
+        start_labels=read.start.labels[start],
         web_ND=whole_features(descriptor, read.web.crops, folder / f"features-web-{mark}"),
         web_NMD=patch_features(descriptor, read.web.crops, folder / f"features-patches-{mark}"),
         web_labels=read.web.labels,

@@ -223,6 +223,7 @@ def absorb(  # noqa: PLR0917 -- typer reads every option from a parameter
     from ferserve.training.active.pool import Pool
     from ferserve.training.active.rounds import current_round
     from ferserve.training.active.scorers import open_scorer
+    from ferserve.training.engine import Run
     from ferserve.training.stopping import on_stop
 
     torch.set_num_threads(threads)
@@ -238,8 +239,13 @@ def absorb(  # noqa: PLR0917 -- typer reads every option from a parameter
             f"label {campaign}` goes on, --unfinished learns from the others alone"
         )
     scorer = open_scorer(this_round.rank()["model"], threads=threads)
-    console, stops = Console(stderr=True), []
-    with on_stop(lambda: [stop() for stop in stops]):
+    console, runs = Console(stderr=True), list[Run]()
+
+    def stop() -> None:
+        for run in runs:
+            run.ask_to_stop()
+
+    with on_stop(stop):
         found = learn(
             pool,
             this_round,
@@ -247,7 +253,7 @@ def absorb(  # noqa: PLR0917 -- typer reads every option from a parameter
             data,
             settings,
             name=name,
-            on_run=lambda run: stops.append(run.ask_to_stop),
+            on_run=runs.append,
             on_epoch=lambda row: console.print(
                 f"epoch {row.epoch}  loss {row.loss:.4f}  validation {100 * row.accuracy:.2f} %", highlight=False
             ),

@@ -20,7 +20,7 @@ def experiment(  # noqa: PLR0917 -- typer reads every option from a parameter
     web: Annotated[list[str], typer.Option(help="Web faces, as expw_crops=DIR; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder that keeps crops and features for the next call.")],
     features: Annotated[
-        str, typer.Option(help="What the classifier reads: hog, or an archive, whose features stay frozen.")
+        str, typer.Option(help="What the classifier reads: hog, or an archive or a run, whose features stay frozen.")
     ] = "hog",
     start_labels: Annotated[int, typer.Option(min=1, help="Labels of FER-2013 that it begins with.")] = 500,
     faces: Annotated[int, typer.Option(min=1, help="Labels a round.")] = 300,
