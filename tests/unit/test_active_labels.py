@@ -71,6 +71,16 @@ def test_a_line_that_a_crash_cut_short_is_cut_off(journal):
     assert journal.path.read_bytes().startswith(whole)
 
 
+def test_two_pages_of_one_campaign_lose_nothing_of_each_other(journal):
+    other = _again(journal)
+    journal.append(_label(FACES[0], "Ana", "happy"))
+    other.append(_label(FACES[1], "Ben", "sad"))
+    journal.append(_label(FACES[2], "Ana", "fear"))
+    assert [act.face for act in _again(journal).acts] == FACES[:3]
+    assert journal.acts == _again(journal).acts
+    assert len(other.acts) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

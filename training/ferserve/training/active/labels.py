@@ -4,6 +4,7 @@ A line is on the disk before its act is acknowledged, so whoever closes the page
 the page showed as saved. An undo is a line too. A line that a crash cut short was never acknowledged and is cut off.
 """
 
+import fcntl
 import json
 import os
 from collections import Counter
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from ferserve.faces.labels import LABELS
 from ferserve.training.active.files import refused
@@ -59,7 +60,8 @@ class Journal:
         self.acts: list[Act] = []
         self._size_bytes = 0
         if self.path.is_file():
-            self._read()
+            with self.path.open("rb") as file:
+                self._take_up(file)
 
     def append(self, act: Act) -> None:
         """Write an act down; on return it is on the disk.
@@ -70,9 +72,10 @@ class Journal:
         line = (json.dumps(asdict(act)) + "\n").encode()
         with self._lock:
             try:
-                with self.path.open("r+b" if self.path.is_file() else "w+b") as file:
-                    file.truncate(self._size_bytes)  # whatever a crash or a full disk left behind the last whole line
-                    file.seek(self._size_bytes)
+                with self.path.open("a+b") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: another page may serve this campaign too
+                    self._take_up(file)
+                    file.truncate(self._size_bytes)  # what a crash or a full disk left behind the last whole line
                     file.write(line)
                     file.flush()
                     os.fsync(file.fileno())
@@ -114,10 +117,12 @@ class Journal:
                 found.setdefault(face, {})[labeller] = stack[-1].answer
         return found
 
-    def _read(self) -> None:
-        data = self.path.read_bytes()
-        self._size_bytes = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[: self._size_bytes].splitlines(), start=1):
+    def _take_up(self, file: BinaryIO) -> None:
+        """Read the lines behind the last one known: all at first, later what another process appended."""
+        file.seek(self._size_bytes)
+        data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=len(self.acts) + 1):
             where = f"{self.path}, line {number}"
             try:
                 act = Act(**json.loads(line))
@@ -125,6 +130,7 @@ class Journal:
                 raise DataError(f"{where}: expected a label that `ferserve active label` wrote: {error}") from error
             self._check(act, where)
             self.acts.append(act)
+        self._size_bytes += len(whole)
 
     def _check(self, act: Act, where: str) -> None:
         if act.act not in ("label", "skip", "undo"):

@@ -37,8 +37,8 @@ def parse_face_id(text: str) -> tuple[int, int]:
     Raises:
         ValueError: no such form.
     """
-    shard, separator, row = text.partition("-")
-    if not (separator and len(shard) == 6 and len(row) == 4 and shard.isdecimal() and row.isdecimal()):
+    shard, _, row = text.partition("-")
+    if not (shard.isdecimal() and row.isdecimal()) or face_id(int(shard), int(row)) != text:
         raise ValueError(f"expected a face such as 000012-0034, got {text!r}")
     return int(shard), int(row)
 
