@@ -15,10 +15,11 @@ from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.types import Box, Detection
 from ferserve.training.active import build as building
 from ferserve.training.active import walk as walking
-from ferserve.training.active.build import WebBuilder, WebSettings
+from ferserve.training.active.build import WebBuilder
 from ferserve.training.active.pool import Pool, read_rows
 from ferserve.training.active.seen import Seen
 from ferserve.training.active.walk import walk_pictures
+from ferserve.training.active.web_settings import WebSettings
 from ferserve.training.cli.active import active
 from ferserve.training.data.catalog import parse_set
 from ferserve.training.data.errors import DataError

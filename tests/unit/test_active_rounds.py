@@ -124,6 +124,14 @@ def test_crops_are_cut_for_a_model(tiny_archive):
         crops_spec("x")
 
 
+def test_a_report_may_come_before_the_end(campaign, tiny_archive):
+    assert "Round 1" not in render(campaign)
+    rank_faces(Pool(campaign), open_scorer(str(tiny_archive)), current_round(campaign), WorthSettings())
+    page = render(campaign)
+    assert "Ranked by tiny.mar" in page
+    assert "faces by worth" in page
+
+
 def test_a_report_of_a_round_asks_nobody_for_anything(campaign, ranked):
     first = current_round(campaign)
     chosen = select_faces(ranked, first, SelectionSettings(faces=4), taken=set())

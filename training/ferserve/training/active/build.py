@@ -8,12 +8,8 @@ Pictures are read one at a time; a shard of `PICTURES` is written whole or not a
 64 to 96 bytes a picture, so that ten million take about a gigabyte.
 """
 
-import json
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,70 +22,21 @@ from ferserve.faces.decode import DecodeLimits, decode
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.photos import PreparedFace, cut_faces, decoded_side, search_side_px
-from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.training.active.duplicates import LooksIndex
 from ferserve.training.active.files import read_arrays, read_json, write_json
 from ferserve.training.active.open_shard import OpenShard, grey_of
 from ferserve.training.active.pool import BUILD, SHARDS, WEB_FILE, committed_shards, face_id, read_rows
 from ferserve.training.active.seen import Seen, key_of
 from ferserve.training.active.walk import walk_pictures
+from ferserve.training.active.web_settings import BuildReport, Reason, WebSettings
 from ferserve.training.data.catalog import Source
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.overlap import looks, make_prints
-from ferserve.training.recipe import check_setting
 
 PICTURES: Final = 512
 """Of a shard: what a stop costs at most, some ten seconds."""
 KIND: Final = "active-web"
 _THUMBS_KEPT: Final = 8
-
-
-class Reason(StrEnum):
-    """Why a picture or a face was left out."""
-
-    UNREADABLE = "unreadable"
-    IDENTICAL = "identical"
-    NO_FACE = "no_face"
-    SMALL = "small"
-    SIMILAR = "similar"
-    AUDITED = "in_audited_set"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebSettings:
-    """What decides which crops come out; a folder that was begun with others is not gone on with.
-
-    Attributes:
-        source: the folder of pictures, absolute.
-        preprocess: the crops' spec.
-        detector: as `load_detector` takes it.
-        min_face_px: shorter side of the smallest box that is kept, in pixels of the picture.
-        audited: sets whose pictures are left out, by name.
-    """
-
-    source: str
-    preprocess: PreprocessSpec
-    detector: str
-    min_face_px: float = 30.0
-    audited: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_setting(self.min_face_px >= 1, "min_face_px", "1 or more", self.min_face_px)
-
-
-@dataclass(slots=True, kw_only=True)
-class BuildReport:
-    """What a build came to, earlier calls included.
-
-    Attributes:
-        dropped: pictures and faces by reason.
-        is_finished: whether every picture of the folder was looked at.
-    """
-
-    pictures: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    is_finished: bool = False
 
 
 class WebBuilder:
@@ -150,7 +97,7 @@ class WebBuilder:
         path = self.out / WEB_FILE
         if path.is_file():
             former = read_json(path, made_by=BUILD).get("settings")
-            own = _plain(self.settings)
+            own = self.settings.to_dict()
             if former != own:
                 changed = [name for name in own if not isinstance(former, dict) or former.get(name) != own[name]]
                 raise DataError(
@@ -175,7 +122,7 @@ class WebBuilder:
             self.out / WEB_FILE,
             {
                 "kind": KIND,
-                "settings": _plain(self.settings),
+                "settings": self.settings.to_dict(),
                 "is_finished": is_finished,
                 "pictures": report.pictures,
                 "kept": report.kept,
@@ -324,8 +271,3 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 def _dropped(picture: str, reason: Reason, **more: Any) -> dict[str, Any]:
     return {"picture": picture, "status": "dropped", "reason": reason.value, **more}
-
-
-def _plain(settings: WebSettings) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    return plain

@@ -15,7 +15,7 @@ from ferserve.training.cli.settings import made
 from ferserve.training.data.errors import DataError
 
 if TYPE_CHECKING:
-    from ferserve.training.active.build import BuildReport
+    from ferserve.training.active.web_settings import BuildReport
 
 Campaign = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the campaign, as `build --out` made it.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of the model.")]
@@ -42,8 +42,9 @@ def build(
 ) -> None:
     """Cut the faces out of a folder of pictures; every one that is left out gets a row with the reason."""
     from ferserve.faces.detectors import load_detector
-    from ferserve.training.active.build import WebBuilder, WebSettings
+    from ferserve.training.active.build import WebBuilder
     from ferserve.training.active.spec import crops_spec
+    from ferserve.training.active.web_settings import WebSettings
     from ferserve.training.data.catalog import parse_set
 
     audited = [parse_set(text, option="--audit") for text in audit or ()]
