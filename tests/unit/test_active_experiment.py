@@ -135,3 +135,6 @@ def test_the_verb_reads_leaves_copies_out_plays_and_goes_on(tmp_path):
     assert CliRunner().invoke(active, arguments).exit_code == 0
     again = json.loads((tmp_path / "result.json").read_text())
     assert again["strategies"] == result["strategies"]
+    sampled = CliRunner().invoke(active, [*arguments, "--sample", "20"])
+    assert sampled.exit_code == 0, sampled.output
+    assert json.loads((tmp_path / "result.json").read_text())["web_faces"] == 20

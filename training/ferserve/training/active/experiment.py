@@ -6,7 +6,7 @@ they are compared pair by pair.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +75,7 @@ class ExperimentResult:
         features: what the classifier reads, and the archive's hash if it is one's.
         web_faces, web_dropped: faces to choose from, and those left out by reason.
         web_classes: faces to choose from that are none of the seven, then of each of the seven.
+        sample: see `run_experiment`.
         target: accuracy that `labels_to_target` is about: random's mean where that is highest.
         all_web: accuracy with every web label, the end of every curve; of the first seed's start.
     """
@@ -89,6 +90,7 @@ class ExperimentResult:
     web_sha256: str
     web_faces: int
     web_classes: tuple[int, ...]
+    sample: int | None
     web_dropped: dict[str, int]
     public_faces: int
     settings: ExperimentSettings
@@ -114,21 +116,25 @@ def run_experiment(
     settings: ExperimentSettings,
     folder: Path,
     *,
+    sample: int | None = None,
     on_step: Callable[[str], None] = lambda _text: None,
 ) -> ExperimentResult:
     """Read, describe, play.
 
     Args:
         data: `NAME=DIR` with Training and PublicTest rows.
-        folder: keeps crops and features, so that another call only plays.
+        folder: keeps crops, features and curves, so that another call does what is left.
+        sample: so many of the web faces, and of the faces to begin with; None takes all.
         on_step: told what is done next.
     Raises:
         DataError: a set is malformed or has no expressions.
     """
     cv2.setNumThreads(1)  # resizing 48 pixels gains nothing from a pool of threads
     read = read_experiment_data(data, web, descriptor.spec, folder, on_step=on_step)
-    features = describe(read, descriptor, folder, on_step=on_step)
-    mark = "-".join((descriptor.name, *(source.title for source in web)))
+    fresh = np.setdiff1d(np.arange(len(read.start)), descriptor.learnt(len(read.start)))
+    read = replace(read, start=read.start.take(fresh).sample(sample), web=read.web.sample(sample))
+    mark = "-".join((descriptor.name, *(source.title for source in web), *(() if sample is None else (str(sample),))))
+    features = describe(read, descriptor, mark, folder, on_step=on_step)
     curves = []
     for seed in settings.seeds:
         for strategy in settings.strategies:
@@ -148,6 +154,7 @@ def run_experiment(
         web_sha256=read.web.sha256,
         web_faces=len(read.web),
         web_classes=tuple(int(count) for count in np.bincount(read.web.labels + 1, minlength=8)),
+        sample=sample,
         web_dropped=read.web.dropped,
         public_faces=len(read.public),
         settings=settings,
@@ -171,19 +178,24 @@ def _played(features: Features, settings: ExperimentSettings, strategy: Strategy
     return curve
 
 
-def describe(read: ExperimentData, descriptor: Descriptor, folder: Path, *, on_step: Callable[[str], None]) -> Features:
-    """Features of everything, from `folder` where an earlier call left them."""
-    mark = f"{descriptor.name}-{(descriptor.sha256 or descriptor.spec.sha256)[:12]}.npz"
-    on_step(f"reading {descriptor.name} features")
+def describe(
+    read: ExperimentData, descriptor: Descriptor, mark: str, folder: Path, *, on_step: Callable[[str], None]
+) -> Features:
+    """Features of everything, from `folder` where an earlier call left them.
+
+    Args:
+        mark: of what is described, for the files' names.
+    """
+    end = f"{mark}-{(descriptor.sha256 or descriptor.spec.sha256)[:12]}.npz"
+    on_step(f"reading {descriptor.name} features of {len(read.web)} web faces")
     assert read.public.votes is not None  # FER-2013's faces have them, see `Labelled`
-    start = np.setdiff1d(np.arange(len(read.start)), descriptor.learnt(len(read.start)))
     return Features(
-        start_ND=whole_features(descriptor, read.start.crops, folder / f"features-start-{mark}")[start],
-        start_labels=read.start.labels[start],
-        web_ND=whole_features(descriptor, read.web.crops, folder / f"features-web-{mark}"),
-        web_NMD=patch_features(descriptor, read.web.crops, folder / f"features-patches-{mark}"),
+        start_ND=whole_features(descriptor, read.start.crops, folder / f"features-start-{end}"),
+        start_labels=read.start.labels,
+        web_ND=whole_features(descriptor, read.web.crops, folder / f"features-web-{end}"),
+        web_NMD=patch_features(descriptor, read.web.crops, folder / f"features-patches-{end}"),
         web_labels=read.web.labels,
-        test_TD=whole_features(descriptor, read.public.crops, folder / f"features-public-{mark}"),
+        test_TD=whole_features(descriptor, read.public.crops, folder / f"features-public-{end}"),
         test_labels=read.public.labels,
         test_votes=read.public.votes,
     )

@@ -8,7 +8,7 @@ Shapes: N faces, S the crop's side, C channels, V vote columns of FERPlus.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +55,17 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> "Labelled":
+        """Some of the faces."""
+        votes = None if self.votes is None else self.votes[rows]
+        return replace(self, crops=self.crops[rows], labels=self.labels[rows], votes=votes)
+
+    def sample(self, count: int | None) -> "Labelled":
+        """So many faces, always the same ones; all where there are no more, or None."""
+        if count is None or count >= len(self):
+            return self
+        return self.take(np.sort(np.random.default_rng(0).permutation(len(self))[:count]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -26,6 +26,9 @@ def experiment(  # noqa: PLR0917 -- typer reads every option from a parameter
     faces: Annotated[int, typer.Option(min=1, help="Labels a round.")] = 300,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 6,
     seeds: Annotated[int, typer.Option(min=2, help="How many seeds.")] = 5,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="So many of the web faces, and of those to begin with; all without it.")
+    ] = None,
     result: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG to draw.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of an archive's net.")] = 1,
@@ -49,6 +52,7 @@ def experiment(  # noqa: PLR0917 -- typer reads every option from a parameter
         open_descriptor(features, threads=threads),
         settings,
         out,
+        sample=sample,
         on_step=lambda text: console.print(text, highlight=False),
     )
     if result is not None:
