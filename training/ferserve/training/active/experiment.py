@@ -133,24 +133,20 @@ def run_experiment(
     read = read_experiment_data(data, web, descriptor.spec, folder, on_step=on_step)
     fresh = np.setdiff1d(np.arange(len(read.start)), descriptor.learnt(len(read.start)))
     read = replace(read, start=read.start.take(fresh).sample(sample), web=read.web.sample(sample))
-    mark = "-".join((descriptor.name, *(source.title for source in web), *(() if sample is None else (str(sample),))))
+    titles = tuple(source.title for source in web)
+    mark = "-".join((descriptor.name, *titles, *(() if sample is None else (str(sample),))))
     features = describe(read, descriptor, mark, folder, on_step=on_step)
-    curves = []
-    for seed in settings.seeds:
-        for strategy in settings.strategies:
-            curve = _played(features, settings, strategy, seed, folder / f"curves-{mark}-{settings.key}")
-            on_step(f"seed {seed}, {strategy}: {100 * curve.accuracy[0]:.2f} to {100 * curve.accuracy[-1]:.2f} %")
-            curves.append(curve)
+    curves = _play_all(features, settings, folder / f"curves-{mark}-{settings.key}", on_step)
+    on_step("fitting on every web label")
     random = [curve for curve in curves if curve.strategy == "random"]
     target = float(np.mean([curve.accuracy for curve in random], axis=0).max())
-    on_step("fitting on every web label")
     return ExperimentResult(
         features=descriptor.name,
         features_sha256=descriptor.sha256,
         data=data.partition("=")[0],
         data_sha256=read.start.sha256,
         public_sha256=read.public.sha256,
-        web=tuple(source.title for source in web),
+        web=titles,
         web_sha256=read.web.sha256,
         web_faces=len(read.web),
         web_classes=tuple(int(count) for count in np.bincount(read.web.labels + 1, minlength=8)),
@@ -167,6 +163,18 @@ def run_experiment(
         curves=tuple(curves),
         machine=this_machine(),
     )
+
+
+def _play_all(
+    features: Features, settings: ExperimentSettings, folder: Path, on_step: Callable[[str], None]
+) -> list[Curve]:
+    curves = []
+    for seed in settings.seeds:
+        for strategy in settings.strategies:
+            curve = _played(features, settings, strategy, seed, folder)
+            on_step(f"seed {seed}, {strategy}: {100 * curve.accuracy[0]:.2f} to {100 * curve.accuracy[-1]:.2f} %")
+            curves.append(curve)
+    return curves
 
 
 def _played(features: Features, settings: ExperimentSettings, strategy: Strategy, seed: int, folder: Path) -> Curve:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.active.files import read_arrays, write_arrays, write_json
 from ferserve.training.active.patches import PATCHES, SHARE, nine_patches
 from ferserve.training.active.pool import Pool, face_id
@@ -95,7 +96,7 @@ def _rank(
 
 def _nothing() -> dict[str, NDArray[Any]]:
     none = np.zeros(0)
-    return {"scores": np.zeros((0, 7), np.float32)} | dict.fromkeys(
+    return {"scores": np.zeros((0, NUM_EXPRESSIONS), np.float32)} | dict.fromkeys(
         ("whole_entropy", "entropy", "diversity", "worth"), none
     )
 

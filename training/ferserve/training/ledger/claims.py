@@ -196,7 +196,7 @@ def _s2() -> tuple[Claim, ...]:
         ),
         *(
             Claim(
-                system="S2", what=f"active selection over random, {features} features, {start} labels first, {on}, points",
+                system="S2", what=f"active selection over random, {features}, {start} labels first, {on}, points",
                 where="section 3.3, no figure", value=0.0,
                 evidence=OverRandom(features=features, start_labels=start, figure=figure),
                 why_not="no result of `ferserve active experiment` yet", note=note,
