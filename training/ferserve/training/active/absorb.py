@@ -142,6 +142,7 @@ def lesson_recipe(former: Recipe, settings: AbsorbSettings, *, name: str, faces:
         precision="fp32",
         frozen_groups=settings.frozen_groups,
         trained=(make_net(former).classifier_name,) if settings.last_layer else (),
+        views=1,
         fit_faces=0,
     )
 

@@ -38,8 +38,8 @@ class ExperimentSettings:
         rounds: how many.
         strategies: what is compared.
         seeds: of start and draws.
-        penalty: of the classifier, see `probe.fit_probe`; 0.3 did best of 0.03, 0.1, 0.3 for `hog`, fitted on 500 and
-            on 2,500 faces of Training and measured on others of Training.
+        penalty: of the classifier, see `probe.fit_probe`; 0.3 did best of 0.03, 0.1, 0.3 and 1 for `hog`, fitted on
+            2,500 faces of Training and measured on others of Training.
     """
 
     start_labels: int = 500
