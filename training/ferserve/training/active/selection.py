@@ -22,7 +22,7 @@ class SelectionSettings:
 
     Attributes:
         faces: b, how many.
-        extension: w of eq. 11: the draw is among the w * b worthiest. S2 does not print it; 5 as Zhou et al. 2017.
+        extension: w of eq. 11: the draw is among the w * b worthiest. S2 does not print it; 5 is ours.
         strategy: what the choice goes by.
         seed: of the draw.
     """
