@@ -8,6 +8,7 @@ from PIL import Image
 
 from ferserve.training.data.errors import DataError
 from ferserve.training.examples import read_run_data
+from ferserve.training.held_out import fitted_rows
 from ferserve.training.recipes.mobilenet import mobilenet_refined
 from ferserve.training.recipes.net_b import net_b, net_b_faces
 
@@ -32,6 +33,21 @@ def test_identities_hold_out_one_picture_a_person(tmp_path):
     again = read_run_data(f"lfw={tmp_path}", net_b_faces())
     assert again.sha256 == data.sha256
     assert (again.fit.crops == data.fit.crops).all()
+
+
+def test_a_recipe_may_fit_on_a_part(tmp_path):
+    source = _people(tmp_path, {"Ann": 5, "Bob": 6, "Cid": 4})
+    whole = read_run_data(source, net_b_faces())
+    part = read_run_data(source, replace(net_b_faces(), fit_faces=7))
+    assert (len(whole.fit), len(part.fit)) == (12, 7)
+    assert (part.validation.crops == whole.validation.crops).all()
+    assert part.sha256 != whole.sha256
+    rows = fitted_rows(12, replace(net_b_faces(), fit_faces=7))
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert (part.fit.crops == whole.fit.crops[rows]).all()
+    with pytest.raises(DataError, match="fit_faces: recipe net-b-faces fits on 70 faces, the data set has 12"):
+        read_run_data(source, replace(net_b_faces(), fit_faces=70))
+    assert replace(net_b_faces(), fit_faces=0).sha256 == net_b_faces().sha256
 
 
 def test_people_of_the_validation_split_are_not_fitted_on(tmp_path):

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ferserve.training.cli.ledger import ledger
 from ferserve.training.data.errors import DataError
-from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, ByFolds, ByTime, OnSet, OnSplit
+from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, ByFolds, ByTime, OnSet, OnSplit, OverRandom
 from ferserve.training.ledger.measured import find, read_results
 from ferserve.training.ledger.page import render
 
@@ -101,6 +101,31 @@ def test_several_runs_are_averaged(results):
     assert found.paper.high == pytest.approx(62 + 4.3027 * 1 / 3**0.5, abs=1e-3)
     assert found.paper.basis == "mean of 3 runs, Student's t"
     assert found.paper.files == ("run0.json", "run1.json", "run2.json")
+
+
+def test_active_selection_stands_over_random(results):
+    gain = {"mean": 0.011, "low": 0.004, "high": 0.018, "runs": 5}
+    strategies = [
+        {"strategy": "random", "mean_gain": None, "mean_ferplus_gain": None},
+        {"strategy": "active", "mean_gain": gain, "mean_ferplus_gain": gain | {"mean": 0.02}},
+    ]
+    values = {
+        "kind": "active-learning", "features": "hog", "web_faces": 19147, "data": "fer2013", "data_sha256": "ab" * 32,
+        "strategies": strategies, "machine": MACHINE,
+        "settings": {"start_labels": 500, "round_labels": 300, "rounds": 6, "seeds": [1, 2, 3, 4, 5]},
+    }  # fmt: skip
+    read = results(active=values)
+    found = find(OverRandom(features="hog", start_labels=500), read)
+    assert (found.paper.value, found.paper.low, found.paper.high) == pytest.approx((1.1, 0.4, 1.8))
+    assert found.paper.basis == "mean over 6 rounds of 300 labels, 5 seeds in pairs, Student's t"
+    assert find(
+        OverRandom(features="hog", start_labels=500, figure="mean_ferplus_gain"), read
+    ).paper.value == pytest.approx(2)
+    assert find(OverRandom(features="mobilenet", start_labels=500), read) is None
+    assert find(OverRandom(features="hog", start_labels=100), read) is None
+    page = render(read)
+    assert "active learning over random on 19,147 web faces: active +1.10 points" in page
+    assert "hog, 500 labels to begin with, 300 a round, seeds 1, 2, 3, 4, 5" in page
 
 
 def test_probes_stand_by_protocol(results):

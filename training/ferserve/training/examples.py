@@ -19,7 +19,7 @@ from ferserve.training.data.errors import DataError
 from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.data.sets import Pictures
 from ferserve.training.data.sources import READERS, read_source
-from ferserve.training.held_out import cut_splits
+from ferserve.training.held_out import cut_splits, fitted_rows
 from ferserve.training.recipe import Recipe, TaskName
 
 MIN_PICTURES: Final = 4
@@ -115,7 +115,7 @@ def read_run_data(data: str, recipe: Recipe) -> RunData:
         raise DataError(
             f"{source.title}: expected pictures to fit on and to select on, got {len(fit)}, {len(validation)}"
         )
-    spec = recipe.preprocess
+    fit, spec = fit.take(fitted_rows(len(fit), recipe)), recipe.preprocess
     return RunData(
         name=source.title,
         fit=Examples.of_pictures(fit, spec),
@@ -132,11 +132,12 @@ def _read_fer2013(data: str, recipe: Recipe) -> RunData:
     if "train" not in splits:
         raise DataError(f"{name}: expected Training rows, found splits {', '.join(splits) or 'none'}")
     split = cut_splits(splits, recipe)
+    fit = split.fit.take(fitted_rows(len(split.fit), recipe))
     return RunData(
         name=name,
-        fit=Examples.of_faces(split.fit, recipe.preprocess),
+        fit=Examples.of_faces(fit, recipe.preprocess),
         validation=Examples.of_faces(split.validation, recipe.preprocess),
-        sha256=data_sha256(split.fit),
+        sha256=data_sha256(fit),
         dropped=split.dropped,
     )
 

@@ -3,6 +3,7 @@
 Shapes: N faces, S the crop's side, C channels, D features.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -34,14 +35,23 @@ def with_features(graph: bytes) -> tuple[bytes, str]:
     return model.SerializeToString(), name
 
 
-def read_features(archive: Archive, crops: NDArray[np.uint8], *, threads: int) -> NDArray[np.float32]:
-    """Features of crops (N, S, S, C) in float32, shape (N, D)."""
+def feature_reader(archive: Archive, *, threads: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """What turns crops (N, S, S, C) into features in float32, shape (N, D)."""
     graph, name = with_features(archive.onnx())
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
-    parts = [session.run([name], {given: crops[at : at + _BATCH]})[0] for at in range(0, len(crops), _BATCH)]
-    features: NDArray[np.float32] = np.concatenate(parts).reshape(len(crops), -1)
-    return features
+
+    def read(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = [session.run([name], {given: crops[at : at + _BATCH]})[0] for at in range(0, len(crops), _BATCH)]
+        features: NDArray[np.float32] = np.concatenate(parts).reshape(len(crops), -1)
+        return features
+
+    return read
+
+
+def read_features(archive: Archive, crops: NDArray[np.uint8], *, threads: int) -> NDArray[np.float32]:
+    """Features of crops (N, S, S, C) in float32, shape (N, D)."""
+    return feature_reader(archive, threads=threads)(crops)

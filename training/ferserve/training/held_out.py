@@ -73,6 +73,19 @@ def cut_splits(splits: Mapping[str, FaceSet], recipe: Recipe) -> TrainingSplit:
     return cut_training(splits["train"], tests, validation_share=recipe.validation_share, seed=recipe.split_seed)
 
 
+def fitted_rows(count: int, recipe: Recipe) -> NDArray[np.int64]:
+    """Which of `count` faces to fit on a recipe does fit on, in their order; all unless `fit_faces` says fewer.
+
+    Raises:
+        DataError: the recipe asks for more than there are.
+    """
+    if recipe.fit_faces > count:
+        raise DataError(f"fit_faces: recipe {recipe.name} fits on {recipe.fit_faces} faces, the data set has {count}")
+    if not recipe.fit_faces:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(recipe.split_seed).permutation(count)[: recipe.fit_faces])
+
+
 def crop_faces(faces: FaceSet, spec: PreprocessSpec) -> Faces:
     """Through the one pixel path."""
     return Faces(crops=make_crops(faces, spec), labels=faces.labels)

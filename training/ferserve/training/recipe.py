@@ -237,6 +237,7 @@ class Recipe(HashedSettings):
         frozen_groups: so many of the architecture's groups, from the input on, keep their weights and statistics.
         trained: names of the submodules that alone are trained; empty trains all that `frozen_groups` leaves.
         views: times that an epoch sees each face, every time another view; for sets too small to fill an epoch.
+        fit_faces: so many of the faces to fit on, drawn by `split_seed`; 0 takes all.
     """
 
     name: str
@@ -259,6 +260,7 @@ class Recipe(HashedSettings):
     trained: tuple[str, ...] = ()
     task: TaskName = "expressions"
     views: int = 1
+    fit_faces: int = 0
 
     def __post_init__(self) -> None:
         check_setting(bool(self.phases), "phases", "at least one", self.phases)
@@ -267,6 +269,7 @@ class Recipe(HashedSettings):
         check_setting(0 < self.validation_share < 0.5, "validation_share", "0 to 0.5", self.validation_share)
         check_setting(self.frozen_groups >= 0, "frozen_groups", "0 or more", self.frozen_groups)
         check_setting(self.views > 0, "views", "1 or more", self.views)
+        check_setting(self.fit_faces >= 0, "fit_faces", "0 or more", self.fit_faces)
 
     def check_same_split(self, other: "Recipe", where: str) -> None:
         """Hold that neither recipe fits on the faces that the other is selected by.

@@ -23,7 +23,7 @@ MAX_DISTANCE: Final = 48
 """Of 256 bits; re-encoded, resized, relit and noisy copies of FER-2013's 280 leaked pictures stay within 30."""
 MIN_CORRELATION: Final = 0.93
 """Of the blurred pictures. Of pairs looked at from here up one in twelve was two pictures, below it one in three."""
-_THUMB_PX: Final = 48
+THUMB_PX: Final = 48
 _BLUR_PX: Final = 1.0
 _BLOCK: Final = 64
 
@@ -90,16 +90,30 @@ def make_prints(pictures: Pictures, *, on_picture: Callable[[], None] = lambda: 
     for row in range(len(pictures)):
         image = pictures.read(row)
         exact.append(_pixel_hash(image))
-        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        bits.append(difference_hash(grey))
-        size = (_THUMB_PX, _THUMB_PX)
-        thumbs.append(grey if grey.shape == size else cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+        hashed, thumb = looks(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8))
+        bits.append(hashed)
+        thumbs.append(thumb)
         on_picture()
     return Prints(
         exact=tuple(exact),
         bits_NW=np.stack(bits) if bits else np.zeros((0, HASH_SIDE**2 // 64), np.uint64),
-        thumbs_NTT=np.asarray(thumbs, dtype=np.uint8).reshape(-1, _THUMB_PX, _THUMB_PX),
+        thumbs_NTT=np.asarray(thumbs, dtype=np.uint8).reshape(-1, THUMB_PX, THUMB_PX),
     )
+
+
+def looks(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """What a picture (H, W) is compared by if not pixel for pixel: its hash, shape (4,), and its thumb, (T, T)."""
+    size = (THUMB_PX, THUMB_PX)
+    thumb = grey if grey.shape == size else cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return difference_hash(grey), np.asarray(thumb, dtype=np.uint8)
+
+
+def hash_distances(bits_NW: NDArray[np.uint64], others_MW: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Bits in which hashes differ, shape (N, M)."""
+    distance_NM = np.zeros((len(bits_NW), len(others_MW)), np.uint16)
+    for word in range(bits_NW.shape[1]):
+        distance_NM += np.bitwise_count(bits_NW[:, word, None] ^ others_MW[None, :, word])
+    return distance_NM
 
 
 def _pixel_hash(image: Image) -> bytes:
@@ -152,20 +166,17 @@ def _near_rows(first: Prints, second: Prints, *, inside: bool, mirrored: bool) -
         np.stack([difference_hash(thumb) for thumb in thumbs_NTT]) if mirrored and len(thumbs_NTT) else first.bits_NW
     )
     for start in range(0, len(bits_NW), _BLOCK):
-        block_BW = bits_NW[start : start + _BLOCK]
-        distance_BM = np.zeros((len(block_BW), len(second.bits_NW)), np.uint16)
-        for word in range(block_BW.shape[1]):
-            distance_BM += np.bitwise_count(block_BW[:, word, None] ^ second.bits_NW[None, :, word])
+        distance_BM = hash_distances(bits_NW[start : start + _BLOCK], second.bits_NW)
         for near, other in np.argwhere(distance_BM <= MAX_DISTANCE).tolist():
             row = start + near
             if inside and other <= row:
                 continue
-            correlation = _correlation(thumbs_NTT[row], second.thumbs_NTT[other])
+            correlation = correlation_of(thumbs_NTT[row], second.thumbs_NTT[other])
             if correlation >= MIN_CORRELATION:
                 yield row, other, int(distance_BM[near, other]), correlation, mirrored
 
 
-def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+def correlation_of(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Pearson's, of the blurred pictures; 0 where one of them is a single grey."""
     a, b = (
         cv2.GaussianBlur(np.ascontiguousarray(thumb), (0, 0), _BLUR_PX).astype(np.float64).ravel()

@@ -68,7 +68,22 @@ class Served:
     """A `served` result: photo in, expression out, among the faces found."""
 
 
-Evidence = OnSplit | ByFolds | OnSet | ByTime | Served
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverRandom:
+    """An `active-learning` result: points that S2's selection gains over random at equal labels.
+
+    Attributes:
+        features: what the classifier of the experiment reads.
+        start_labels: of FER-2013 that it begins with.
+        figure: by FER-2013's labels or by FERPlus's majority.
+    """
+
+    features: str
+    start_labels: int
+    figure: Literal["mean_gain", "mean_ferplus_gain"] = "mean_gain"
+
+
+Evidence = OnSplit | ByFolds | OnSet | ByTime | Served | OverRandom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +118,16 @@ _CK48: Final = f"{_LEAK}; ours on CK+48, not on CK+ at 640 x 480"
 _NEUTRAL_FREE: Final = ("6-S-NC", "7-S-N", "6-L-NC", "7-L-N")
 _REFINED: Final = ("mobilenet-refined", "mobilenet-refined-96")
 _REFINED_SOFTMAX: Final = ("mobilenet-refined-softmax", "mobilenet-refined-96-softmax")
+_SELECTION: Final = "S2 holds its selection against nothing: above 0 is better than random"
+_SELECTION_ROWS: Final = (
+    ("hog", 100, f"{_SELECTION}; gradients and a linear classifier, not DAL-Net (docs/adr/0061)"),
+    ("hog", 500, f"{_SELECTION}; gradients and a linear classifier, not DAL-Net (docs/adr/0061)"),
+    ("mobilenet", 100, f"{_SELECTION}; frozen features that know FER-2013, 3,000 web faces (docs/adr/0061)"),
+)
+_SELECTION_FIGURES: Final[tuple[tuple[str, Literal["mean_gain", "mean_ferplus_gain"]], ...]] = (
+    ("PublicTest", "mean_gain"),
+    ("FERPlus majority", "mean_ferplus_gain"),
+)
 _NO_STAGE: Final = "S4's second stage has not been run"
 
 
@@ -168,6 +193,16 @@ def _s2() -> tuple[Claim, ...]:
         *(
             on_fer(f"active learning, {name}", "Table 10", value, f"dal-net-active{suffix}")
             for name, value, suffix in rounds
+        ),
+        *(
+            Claim(
+                system="S2", what=f"active selection over random, {features}, {start} labels first, {on}, points",
+                where="section 3.3, no figure", value=0.0,
+                evidence=OverRandom(features=features, start_labels=start, figure=figure),
+                why_not="no result of `ferserve active experiment` yet", note=note,
+            )
+            for features, start, note in _SELECTION_ROWS
+            for on, figure in _SELECTION_FIGURES
         ),
         *(
             Claim(system="S2", what=f"SFEW, {what}", where=where, value=value, why_not=_NO_SFEW)

@@ -8,9 +8,12 @@ from typing import Any, Final
 
 from ferserve.training.data.errors import DataError
 from ferserve.training.intervals import over_seeds
-from ferserve.training.ledger.claims import ByFolds, ByTime, Evidence, OnSet, OnSplit, Served
+from ferserve.training.ledger.claims import ByFolds, ByTime, Evidence, OnSet, OnSplit, OverRandom, Served
 
-KINDS: Final = ("cross-dataset", "evaluation", "fine-tuning", "overlap", "probe", "served", "tradeoff", "training")
+KINDS: Final = (
+    "active-learning", "cross-dataset", "evaluation", "fine-tuning", "overlap", "probe", "served", "tradeoff",
+    "training",
+)  # fmt: skip
 """Results that the ledger is made of; others, such as a detector's or a load test's, lie beside them."""
 
 
@@ -227,10 +230,25 @@ def _served(_evidence: Served, results: Sequence[Result]) -> Measured | None:
     return None
 
 
+def _over_random(evidence: OverRandom, results: Sequence[Result]) -> Measured | None:
+    for result in _of_kind(results, "active-learning", features=evidence.features):
+        settings = result.values["settings"]
+        rows = [row for row in result.values["strategies"] if row["strategy"] == "active"]
+        if settings["start_labels"] == evidence.start_labels and rows:
+            gain = rows[0][evidence.figure]
+            value, low, high = (100 * gain[name] for name in ("mean", "low", "high"))
+            labels = f"{settings['rounds']} rounds of {settings['round_labels']} labels"
+            basis = f"mean over {labels}, {gain['runs']} seeds in pairs, Student's t"
+            figure = Figure(value=value, low=low, high=high, basis=basis, files=(result.name,))
+            return Measured(paper=figure, clean=None)
+    return None
+
+
 _FINDERS: Final[dict[type[Evidence], Callable[[Any, Sequence[Result]], Measured | None]]] = {
     OnSplit: _on_split,
     ByFolds: _by_folds,
     OnSet: _on_set,
     ByTime: _by_time,
     Served: _served,
+    OverRandom: _over_random,
 }

@@ -1,6 +1,7 @@
 """The ledger as a page of Markdown."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, Claim
 from ferserve.training.ledger.measured import Figure, Measured, Result, find
@@ -88,7 +89,20 @@ def _what(result: Result) -> str:
         return f"overlap: {'; '.join(pairs)}"
     if result.kind == "tradeoff":
         return "accuracy against time: " + ", ".join(dict.fromkeys(row["archive"] for row in values["candidates"]))
-    return f"{result.kind} of {values.get('archive', 'several')}"
+    return _over_random(values) if result.kind == "active-learning" else _named(result)
+
+
+def _over_random(values: dict[str, Any]) -> str:
+    gains = (
+        f"{row['strategy']} {100 * row['mean_gain']['mean']:+.2f} points"
+        for row in values["strategies"]
+        if row["mean_gain"]
+    )
+    return f"active learning over random on {values['web_faces']:,} web faces: {', '.join(gains)}"
+
+
+def _named(result: Result) -> str:
+    return f"{result.kind} of {result.values.get('archive', 'several')}"
 
 
 def _configuration(result: Result) -> str:
@@ -105,6 +119,13 @@ def _configuration(result: Result) -> str:
         ]
     if result.kind == "overlap":
         parts = [f"{values['max_distance']} bits, correlation {values['min_correlation']}"]
+    if result.kind == "active-learning":
+        settings = values["settings"]
+        labels = f"{settings['start_labels']} labels to begin with, {settings['round_labels']} a round"
+        parts = [
+            f"{values['features']}, {labels}",
+            f"seeds {', '.join(map(str, settings['seeds']))}",
+        ]
     if result.kind == "probe":
         seeds = [run["seed"] for run in values["runs"]]
         parts += [values["configuration"] or "whole", values["protocol"], f"seeds {', '.join(map(str, seeds))}"]

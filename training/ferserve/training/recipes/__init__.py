@@ -19,6 +19,7 @@ from ferserve.training.recipes.mobilenet import (
     mobilenet_48,
     mobilenet_96,
     mobilenet_base,
+    mobilenet_few,
     mobilenet_refined,
     mobilenet_refined_96,
     mobilenet_refined_96_softmax,
@@ -59,8 +60,8 @@ def _same(recipe: Recipe) -> Recipe:
 RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
     make().name: make
     for make in (
-        mobilenet_base, mobilenet_96, mobilenet, mobilenet_48, mobilenet_refined, mobilenet_refined_softmax,
-        mobilenet_refined_96, mobilenet_refined_96_softmax,
+        mobilenet_base, mobilenet_96, mobilenet, mobilenet_few, mobilenet_48, mobilenet_refined,
+        mobilenet_refined_softmax, mobilenet_refined_96, mobilenet_refined_96_softmax,
         net_b_faces, net_b, net_b_dal, net_b_dal_mse, net_b_dal_ce_mse,
         dal_net_stage1, dal_net, dal_net_plain_stage1, dal_net_plain,
         net_b_faces_144, net_b_144, net_b_dal_144, net_b_dal_mse_144, net_b_dal_mse_sfew,
