@@ -72,6 +72,14 @@ async def test_a_process_that_is_killed_dies_with_its_signal_and_gets_another_li
     assert (await process.score(asks))[0][0]["status"] == "ok"
 
 
+async def test_a_process_imports_nothing_from_the_folder_that_it_is_started_in(told, tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('this came with the pictures')")
+    monkeypatch.chdir(tmp_path)
+    lane = ProcessLane(told)
+    await lane.start()
+    await lane.close()
+
+
 async def test_a_process_that_answers_nothing_is_ended(told, face_photo):
     lane = ProcessLane(told)
     await lane.start()

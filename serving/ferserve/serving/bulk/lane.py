@@ -125,7 +125,8 @@ class ProcessLane:
         self._bury()
         ours, its = socket.socketpair()
         with its:
-            command = [sys.executable, "-m", lane_process.__name__, str(its.fileno())]
+            # -P: a folder of pictures that happens to be the working one may hold a numpy.py.
+            command = [sys.executable, "-P", "-m", lane_process.__name__, str(its.fileno())]
             try:
                 # Standard output is the run's own; what a process has to say goes where errors go.
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
