@@ -135,9 +135,9 @@ def dal_net() -> Recipe:
         stage1,
         name="dal-net",
         frozen_groups=0,
-        phases=(Phase(epochs=8, input_size_px=48),),
+        phases=(Phase(epochs=3, input_size_px=48),),
         optimisation=replace(stage1.optimisation, rate=0.02),
-        patience_epochs=8,
+        patience_epochs=3,
     )
 
 
