@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from ferserve.training.cli.ledger import ledger
 from ferserve.training.data.errors import DataError
-from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, ByFolds, ByTime, OnSet, OnSplit, OverRandom
+from ferserve.training.inside.regions import Region
+from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, ByFolds, ByTime, Occluded, OnSet, OnSplit, OverRandom
 from ferserve.training.ledger.measured import find, read_results
 from ferserve.training.ledger.page import render
 
@@ -183,6 +184,35 @@ def test_other_kinds_are_found(results):
     page = render(read)
     assert "**-1.57**" in page  # 3.57 ms claimed, and less is better
     assert "archives on sets they never saw: jaffe 50.00 %" in page
+
+
+def _occluded(fill="black", **shares):
+    def of(data, accuracy, people):
+        rows = [
+            {"region": str(region), "accuracy": _share(accuracy - 0.1 * place), "people": people and _share(people),
+             "difference": _share(-0.1 * place) if place else None}
+            for place, region in enumerate(Region)
+        ]  # fmt: skip
+        return {"archive": "mobilenet", "archive_sha256": "ab" * 32, "data": data, "data_sha256": "0" * 64,
+                "faces": 1000, "people_count": people and 106, "precision": "fp32", "rows": rows}  # fmt: skip
+
+    sets = [of("ck48", 0.9, 0.8), of("fer2013.public", 0.7, None)]
+    return {"kind": "occlusion", "fill": fill, "sets": sets, "machine": MACHINE} | shares
+
+
+def test_the_occlusion_table_stands_beside_s3s(results):
+    read = results(black=_occluded(), mean=_occluded("mean"))
+    eyes = find(Occluded(region=Region.EYES), read).paper
+    assert (eyes.value, eyes.low, eyes.high) == pytest.approx((80, 79, 81))
+    assert eyes.basis == (
+        "1000 faces, 106 people resampled, fp32, -20.00 points (-21.00 to -19.00) against none; FER-2013 PublicTest, "
+        "1,000 faces, fp32: 50.00 % (49.00 to 51.00), -20.00 points (-21.00 to -19.00) against none"
+    )
+    assert eyes.files == ("black.json",)
+    assert "against none" not in find(Occluded(region=Region.NONE), read).paper.basis.split(";")[0]
+    assert find(Occluded(region=Region.EYES), results()[1:]) is None
+    page = render(read)
+    assert "parts of the face covered (black): mobilenet on ck48, mobilenet on fer2013.public" in page
 
 
 def test_runs_are_listed_with_seed_and_data(results):

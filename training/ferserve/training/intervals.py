@@ -44,20 +44,41 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     return OverSeeds(mean=mean, low=mean - half, high=mean + half, deviation=deviation, runs=len(values))
 
 
-def over_people(right_N: NDArray[np.bool_], people: Sequence[str], *, seed: int = 0) -> Interval:
+def over_people(right_N: NDArray[np.bool_] | NDArray[np.floating], people: Sequence[str], *, seed: int = 0) -> Interval:
     """Accuracy with a 95 % percentile interval that resamples people, not faces (Efron 1979; Field & Welsh 2007).
 
     Faces of one person are no independent trials: Wilson's interval over faces would be too narrow.
 
+    Args:
+        right_N: whether, or in which share of several runs, each face was named rightly.
     Raises:
         ValueError: no face, or another number of people than faces.
     """
-    if len(right_N) == 0 or len(right_N) != len(people):
-        raise ValueError(f"expected one or more faces and a person for each, got {len(right_N)} and {len(people)}")
+    return _resampled(right_N.astype(np.float64), people, seed)
+
+
+def difference_over_people(
+    right_N: NDArray[np.bool_] | NDArray[np.floating],
+    than_N: NDArray[np.bool_] | NDArray[np.floating],
+    people: Sequence[str],
+    *,
+    seed: int = 0,
+) -> Interval:
+    """The same of one accuracy less another's on the same faces, -1 to 1.
+
+    Raises:
+        ValueError: see `over_people`.
+    """
+    return _resampled(right_N.astype(np.float64) - than_N.astype(np.float64), people, seed)
+
+
+def _resampled(values_N: NDArray[np.float64], people: Sequence[str], seed: int) -> Interval:
+    if len(values_N) == 0 or len(values_N) != len(people):
+        raise ValueError(f"expected one or more faces and a person for each, got {len(values_N)} and {len(people)}")
     names, person_N = np.unique(np.asarray(people), return_inverse=True)
-    hits_P = np.bincount(person_N, weights=right_N, minlength=len(names))
+    sums_P = np.bincount(person_N, weights=values_N, minlength=len(names))
     faces_P = np.bincount(person_N, minlength=len(names))
     drawn_RP = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
-    shares_R = hits_P[drawn_RP].sum(axis=1) / faces_P[drawn_RP].sum(axis=1)
-    low, high = np.percentile(shares_R, (2.5, 97.5))
-    return Interval(value=float(right_N.mean()), low=float(low), high=float(high))
+    means_R = sums_P[drawn_RP].sum(axis=1) / faces_P[drawn_RP].sum(axis=1)
+    low, high = np.percentile(means_R, (2.5, 97.5))
+    return Interval(value=float(values_N.mean()), low=float(low), high=float(high))

@@ -8,11 +8,20 @@ from typing import Any, Final
 
 from ferserve.training.data.errors import DataError
 from ferserve.training.intervals import over_seeds
-from ferserve.training.ledger.claims import ByFolds, ByTime, Evidence, OnSet, OnSplit, OverRandom, Served
+from ferserve.training.ledger.claims import (
+    ByFolds,
+    ByTime,
+    Evidence,
+    Occluded,
+    OnSet,
+    OnSplit,
+    OverRandom,
+    Served,
+)
 
 KINDS: Final = (
-    "active-learning", "cross-dataset", "evaluation", "fine-tuning", "overlap", "probe", "served", "tradeoff",
-    "training",
+    "active-learning", "cross-dataset", "evaluation", "fine-tuning", "occlusion", "overlap", "probe", "served",
+    "tradeoff", "training",
 )  # fmt: skip
 """Results that the ledger is made of; others, such as a detector's or a load test's, lie beside them."""
 
@@ -244,6 +253,43 @@ def _over_random(evidence: OverRandom, results: Sequence[Result]) -> Measured | 
     return None
 
 
+def _occluded(evidence: Occluded, results: Sequence[Result]) -> Measured | None:
+    sets = [
+        (result.name, each)
+        for result in _of_kind(results, "occlusion", fill="black")
+        for each in result.values["sets"]
+        if each["archive"] == "mobilenet"
+    ]
+    on_ck = [(name, each) for name, each in sets if each["data"] == "ck48"]
+    if not on_ck:
+        return None
+    name, of_ck = on_ck[0]
+    row = _region_row(of_ck, evidence)
+    value, low, high = _percent(row["people"])
+    people = f"{of_ck['faces']} faces, {of_ck['people_count']} people resampled, {of_ck['precision']}"
+    bases, files = [people + _less_than_none(row)], [name]
+    for file, each in sets:
+        if each["data"] == "fer2013.public":
+            beside = _region_row(each, evidence)
+            share = "{:.2f} % ({:.2f} to {:.2f})".format(*_percent(beside["accuracy"]))
+            about = f"FER-2013 PublicTest, {each['faces']:,} faces, {each['precision']}: {share}"
+            bases.append(about + _less_than_none(beside))
+            files.append(file)
+    figure = Figure(value=value, low=low, high=high, basis="; ".join(bases), files=tuple(dict.fromkeys(files)))
+    return Measured(paper=figure, clean=None)
+
+
+def _region_row(of_set: dict[str, Any], evidence: Occluded) -> dict[str, Any]:
+    [row] = [row for row in of_set["rows"] if row["region"] == evidence.region]
+    return dict(row)
+
+
+def _less_than_none(row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return ""
+    return ", {:+.2f} points ({:+.2f} to {:+.2f}) against none".format(*_percent(row["difference"]))
+
+
 _FINDERS: Final[dict[type[Evidence], Callable[[Any, Sequence[Result]], Measured | None]]] = {
     OnSplit: _on_split,
     ByFolds: _by_folds,
@@ -251,4 +297,5 @@ _FINDERS: Final[dict[type[Evidence], Callable[[Any, Sequence[Result]], Measured 
     ByTime: _by_time,
     Served: _served,
     OverRandom: _over_random,
+    Occluded: _occluded,
 }

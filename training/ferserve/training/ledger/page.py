@@ -1,7 +1,7 @@
 """The ledger as a page of Markdown."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, Claim
 from ferserve.training.ledger.measured import Figure, Measured, Result, find
@@ -70,26 +70,43 @@ def _files(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _what(result: Result) -> str:
-    values = result.values
-    if result.kind == "training":
-        calibration = values["calibration"]  # of a net that becomes no archive: its accuracy alone
-        accuracy = calibration.get("after", calibration)["accuracy"]["value"]
-        return f"training of {values['recipe']['name']}: validation {100 * accuracy:.2f} %"
-    if result.kind == "fine-tuning":
-        return f"fine-tuning of {values['recipe']['name']}: {100 * values['report']['accuracy']['value']:.2f} %"
-    if result.kind == "cross-dataset":
-        rows = (f"{row['data']} {100 * row['report']['accuracy']['value']:.2f} %" for row in values["rows"])
-        return f"archives on sets they never saw: {', '.join(rows)}"
-    if result.kind == "overlap":
-        pairs = (
-            f"{audit['first']['name']} in {audit['second']['name']}: {audit['first']['exact']} identical, "
-            f"{audit['first']['near']} similar"
-            for audit in values["audits"]
-        )
-        return f"overlap: {'; '.join(pairs)}"
-    if result.kind == "tradeoff":
-        return "accuracy against time: " + ", ".join(dict.fromkeys(row["archive"] for row in values["candidates"]))
-    return _over_random(values) if result.kind == "active-learning" else _named(result)
+    describe = _DESCRIPTIONS.get(result.kind)
+    return (
+        f"{result.kind} of {result.values.get('archive', 'several')}" if describe is None else describe(result.values)
+    )
+
+
+def _training(values: dict[str, Any]) -> str:
+    calibration = values["calibration"]  # of a net that becomes no archive: its accuracy alone
+    accuracy = calibration.get("after", calibration)["accuracy"]["value"]
+    return f"training of {values['recipe']['name']}: validation {100 * accuracy:.2f} %"
+
+
+def _fine_tuning(values: dict[str, Any]) -> str:
+    return f"fine-tuning of {values['recipe']['name']}: {100 * values['report']['accuracy']['value']:.2f} %"
+
+
+def _cross(values: dict[str, Any]) -> str:
+    rows = (f"{row['data']} {100 * row['report']['accuracy']['value']:.2f} %" for row in values["rows"])
+    return f"archives on sets they never saw: {', '.join(rows)}"
+
+
+def _occlusion(values: dict[str, Any]) -> str:
+    of = ", ".join(f"{each['archive']} on {each['data']}" for each in values["sets"])
+    return f"parts of the face covered ({values['fill']}): {of}"
+
+
+def _overlap(values: dict[str, Any]) -> str:
+    pairs = (
+        f"{audit['first']['name']} in {audit['second']['name']}: {audit['first']['exact']} identical, "
+        f"{audit['first']['near']} similar"
+        for audit in values["audits"]
+    )
+    return f"overlap: {'; '.join(pairs)}"
+
+
+def _tradeoff(values: dict[str, Any]) -> str:
+    return "accuracy against time: " + ", ".join(dict.fromkeys(row["archive"] for row in values["candidates"]))
 
 
 def _over_random(values: dict[str, Any]) -> str:
@@ -101,8 +118,15 @@ def _over_random(values: dict[str, Any]) -> str:
     return f"active learning over random on {values['web_faces']:,} web faces: {', '.join(gains)}"
 
 
-def _named(result: Result) -> str:
-    return f"{result.kind} of {result.values.get('archive', 'several')}"
+_DESCRIPTIONS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "training": _training,
+    "fine-tuning": _fine_tuning,
+    "cross-dataset": _cross,
+    "occlusion": _occlusion,
+    "overlap": _overlap,
+    "tradeoff": _tradeoff,
+    "active-learning": _over_random,
+}
 
 
 def _configuration(result: Result) -> str:
@@ -113,10 +137,9 @@ def _configuration(result: Result) -> str:
         of = f"{values['configuration'] or 'whole'}, {values['protocol']}"
         return f"recipe {_short(values['recipe_sha256'])}, {of}, seed {values['recipe']['seed']}"
     parts = [f"archive {_short(values['archive_sha256'])}"] if "archive_sha256" in values else []
-    if result.kind == "cross-dataset":
-        parts = [
-            f"archive {digest}" for digest in dict.fromkeys(_short(row["archive_sha256"]) for row in values["rows"])
-        ]
+    if result.kind in _ROWS:
+        rows = values[_ROWS[result.kind]]
+        parts = [f"archive {digest}" for digest in dict.fromkeys(_short(row["archive_sha256"]) for row in rows)]
     if result.kind == "overlap":
         parts = [f"{values['max_distance']} bits, correlation {values['min_correlation']}"]
     if result.kind == "active-learning":
@@ -138,12 +161,17 @@ def _data(result: Result) -> str:
     values = result.values
     if result.kind == "training":
         return f"fitted on {_short(values['calibration']['data_sha256'])}"
-    if result.kind == "cross-dataset":
-        return ", ".join(f"{row['data']} {_short(row['data_sha256'])}" for row in values["rows"])
+    if result.kind in _ROWS:
+        rows = values[_ROWS[result.kind]]
+        return ", ".join(f"{row['data']} {_short(row['data_sha256'])}" for row in rows)
     if result.kind == "overlap":
         sides = {side["name"]: side for audit in values["audits"] for side in (audit["first"], audit["second"])}
         return ", ".join(f"{name} {_short(side['data_sha256'])}" for name, side in sides.items())
     return f"{values['data']} {_short(values['data_sha256'])}" if "data_sha256" in values else "fer2013"
+
+
+_ROWS: Final = {"cross-dataset": "rows", "occlusion": "sets"}
+"""Kinds that hold several archives and sets, and the field that lists them."""
 
 
 def _short(digest: str) -> str:
