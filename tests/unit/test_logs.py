@@ -71,10 +71,11 @@ def test_an_unknown_level_is_named():
 
 
 @pytest.mark.usefixtures("root_logger")
-def test_what_decoders_say_of_callers_files_is_left_out():
+def test_what_decoders_say_of_callers_files_and_forms_is_left_out():
     stream = io.StringIO()
     configure_logging(LogConfig(level="debug"), stream)
     logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded")
+    logging.getLogger("python_multipart.multipart").warning("Found invalid character 13 in header at 76")
     assert stream.getvalue() == ""
 
 

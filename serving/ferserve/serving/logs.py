@@ -19,8 +19,8 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 _NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 _CHATTY: Final = ("uvicorn", "uvicorn.error", "asyncio")
 """They tell of every start and connection at `info`; what they warn of is kept."""
-_ABOUT_PICTURES: Final = "PIL"
-"""Logs errors about files that are broken: the caller's affair, who is told, and who could fill the log with them."""
+_ABOUT_CALLERS: Final = ("PIL", "python_multipart")
+"""They log what is broken about files and forms: the caller's affair, who is told and could fill the log with it."""
 
 
 class LogFormat(StrEnum):
@@ -59,7 +59,8 @@ def configure_logging(config: LogConfig, stream: TextIO = sys.stderr) -> None:
     root.setLevel(config.level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    logging.getLogger(_ABOUT_PICTURES).setLevel(logging.CRITICAL)
+    for name in _ABOUT_CALLERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class TextFormatter(logging.Formatter):
