@@ -1,4 +1,4 @@
-"""S3's nets (Zhou et al. 2018): BVLC's CaffeNet, first with twelve attribute heads, then with one for expressions.
+"""S3's nets (Lin et al. 2020): BVLC's CaffeNet, first with twelve attribute heads, then with one for expressions.
 
 S3's Table 1, on 227 x 227 x 3 (grey pictures three times):
 

@@ -1,4 +1,4 @@
-"""S3's dual transfer (Zhou et al. 2018): BVLC's weights, CelebA's attributes, CK+; and what of it can be run here.
+"""S3's dual transfer (Lin et al. 2020): BVLC's weights, CelebA's attributes, CK+; and what of it can be run here.
 
 As printed, on 227 px and three channels: `alexnet-attributes` (start `caffenet`; conv1 fixed, hinge loss, 100,000 steps
 of 100), then `alexnet-ck` from its run (conv1 and conv2 fixed, 10,000 steps), `alexnet-ck-four-layers` (conv5 left out,
@@ -16,7 +16,7 @@ from ferserve.training.recipe import Optimisation, Phase, Recipe, Schedule
 from ferserve.training.recipes.mobilenet import CROPS
 from ferserve.training.recipes.net_b import MIRRORED, PLAIN, TAUGHT, VARIED
 
-PAPER = "Zhou et al. 2018: Facial expression recognition by dual transfer learning and feature visualisation of AlexNet"
+PAPER = "Lin, Liu, Hung, Liu, Chai 2020: dual transfer learning of a convolutional net, led by feature visualisation"
 
 
 def alexnet_faces() -> Recipe:
