@@ -10,10 +10,9 @@ CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
 """Where a container's CPU quota stands (cgroup v2): quota or `max`, and period, both in microseconds."""
 
 
-STAND_BACK: Final = 3
-"""Steps of niceness; three are half of another thread's share where both want the same core. At ten a thread that is
-pushed aside while it holds the interpreter's lock holds up the very threads that it was to let go first
-(docs/adr/0071-threads-and-the-lock.md)."""
+STAND_BACK: Final = 10
+"""Steps of niceness; ten are a tenth of another thread's share where both want the same core. With less, selfies wait for
+crowds (docs/adr/0071-threads-and-the-lock.md)."""
 SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread keeps the interpreter's lock when another wants it; Python's own are 5 ms."""
 
