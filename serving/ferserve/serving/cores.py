@@ -11,8 +11,8 @@ CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
 STAND_BACK: Final = 10
-"""Steps of niceness; ten are a tenth of another thread's share where both want the same core. With less, selfies wait for
-crowds (docs/adr/0071-threads-and-the-lock.md)."""
+"""Steps of niceness; ten are a tenth of another thread's share where both want the same core. With less, selfies wait
+for crowds (docs/adr/0071-threads-and-the-lock.md)."""
 SWITCH_INTERVAL_S: Final = 0.001
 """How long a thread keeps the interpreter's lock when another wants it; Python's own are 5 ms."""
 
