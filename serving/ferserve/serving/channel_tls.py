@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferserve.serving.errors import ConfigError
+
 Options = Sequence[tuple[str, Any]]
 
 
@@ -15,6 +17,14 @@ def check_pair(certificate_file: Path | None, key_file: Path | None, *, prefix: 
             f"{prefix}certificate_file and {prefix}key_file must be given together, "
             f"got {certificate_file or 'no certificate'} and {key_file or 'no key'}"
         )
+
+
+def bytes_of(path: Path) -> bytes:
+    """A certificate's or key's file; raises ConfigError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"tls: {path}: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

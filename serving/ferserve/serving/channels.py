@@ -4,8 +4,7 @@ from pathlib import Path
 
 import grpc
 
-from ferserve.serving.channel_tls import ChannelTls, Options
-from ferserve.serving.errors import ConfigError
+from ferserve.serving.channel_tls import ChannelTls, Options, bytes_of
 
 
 def open_channel(target: str, tls: ChannelTls | None, options: Options) -> grpc.Channel:
@@ -29,16 +28,11 @@ def credentials_of(tls: ChannelTls) -> grpc.ChannelCredentials:
         ConfigError: a file cannot be read.
     """
     return grpc.ssl_channel_credentials(
-        root_certificates=_bytes_of(tls.ca_file),
-        private_key=_bytes_of(tls.key_file),
-        certificate_chain=_bytes_of(tls.certificate_file),
+        root_certificates=_bytes_or_none(tls.ca_file),
+        private_key=_bytes_or_none(tls.key_file),
+        certificate_chain=_bytes_or_none(tls.certificate_file),
     )
 
 
-def _bytes_of(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"tls: {path}: {error.strerror}") from None
+def _bytes_or_none(path: Path | None) -> bytes | None:
+    return None if path is None else bytes_of(path)

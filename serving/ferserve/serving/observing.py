@@ -42,8 +42,8 @@ class RequestObserver(StreamObserver, Protocol):
         """Writing one answer in its protocol's form took so long."""
 
 
-class LoggedRequests:
-    """Writes one record a request, and passes everything on. What a request asked or got is not in it."""
+class ForwardedRequests:
+    """Passes everything on; what wraps an observer overrides what it adds to."""
 
     def __init__(self, observer: RequestObserver) -> None:
         self._observer = observer
@@ -51,8 +51,6 @@ class LoggedRequests:
     def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
         """One request was answered."""
         self._observer.request_done(method, reason, duration_s)
-        code = "OK" if reason is None else reason.value
-        logger.info("answered", extra={"method": method, "code": code, "duration_ms": round(duration_s * 1000, 1)})
 
     def encoded(self, duration_s: float) -> None:
         """Writing one answer in its protocol's form took so long."""
@@ -67,12 +65,22 @@ class LoggedRequests:
         self._observer.stream_closed()
 
     def frame_done(self, reason: Reason | None) -> None:
-        """One frame of a stream was answered; it has no record of its own."""
+        """One frame of a stream was answered; nothing but its count is told of it."""
         self._observer.frame_done(reason)
 
     def frames_dropped(self, frames: int) -> None:
         """So many frames of a live stream were given up for newer ones."""
         self._observer.frames_dropped(frames)
+
+
+class LoggedRequests(ForwardedRequests):
+    """Writes one record a request. What a request asked or got is not in it."""
+
+    def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
+        """One request was answered."""
+        super().request_done(method, reason, duration_s)
+        code = "OK" if reason is None else reason.value
+        logger.info("answered", extra={"method": method, "code": code, "duration_ms": round(duration_s * 1000, 1)})
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import grpc
 
-from ferserve.serving.channel_tls import check_pair
+from ferserve.serving.channel_tls import bytes_of, check_pair
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.watched_files import WatchedFiles
 
@@ -101,8 +101,8 @@ class ServerTls:
             return self._material
 
     def _read(self) -> _Material:
-        chain, key = _bytes_of(self._certificate_file), _bytes_of(self._key_file)
-        authorities = None if self._client_ca_file is None else _bytes_of(self._client_ca_file)
+        chain, key = bytes_of(self._certificate_file), bytes_of(self._key_file)
+        authorities = None if self._client_ca_file is None else bytes_of(self._client_ca_file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = LEAST_VERSION
         context.options |= ssl.OP_NO_RENEGOTIATION
@@ -157,13 +157,6 @@ def server_tls(config: TlsConfig, clock: Callable[[], float]) -> ServerTls | Non
     if config.certificate_file is None or config.key_file is None:
         return None
     return ServerTls(config.certificate_file, config.key_file, config.client_ca_file, clock)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"tls: {path}: {error.strerror}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ferserve.faces.errors import Reason
 from ferserve.serving.errors import ConfigError
-from ferserve.serving.observing import RequestObserver
+from ferserve.serving.observing import ForwardedRequests
 from ferserve.serving.requests import StageTimings
 
 CARRIED: Final = ("traceparent", "tracestate")
@@ -113,38 +113,19 @@ def asking_worker(kind: str, faces: int) -> Iterator[Mapping[str, str]]:
         yield carried
 
 
-class TracedRequests:
-    """Ends each call's trace when the call is over, and passes everything on."""
-
-    def __init__(self, observer: RequestObserver) -> None:
-        self._observer = observer
+class TracedRequests(ForwardedRequests):
+    """Ends each call's trace when the call is over; a stream's frames have told their own by their analyses."""
 
     def request_done(self, method: str, reason: Reason | None, duration_s: float) -> None:
         """One request was answered."""
-        self._observer.request_done(method, reason, duration_s)
+        super().request_done(method, reason, duration_s)
         trace = TRACE.get()
         if trace is not None:
             trace.done(method, reason)
 
     def encoded(self, duration_s: float) -> None:
         """Writing one answer in its protocol's form took so long."""
-        self._observer.encoded(duration_s)
+        super().encoded(duration_s)
         trace = TRACE.get()
         if trace is not None:
             trace.encoded(duration_s)
-
-    def stream_opened(self) -> None:
-        """A stream began."""
-        self._observer.stream_opened()
-
-    def stream_closed(self) -> None:
-        """A stream ended, however it did."""
-        self._observer.stream_closed()
-
-    def frame_done(self, reason: Reason | None) -> None:
-        """One frame of a stream was answered; its analysis has told its own trace."""
-        self._observer.frame_done(reason)
-
-    def frames_dropped(self, frames: int) -> None:
-        """So many frames of a live stream were given up for newer ones."""
-        self._observer.frames_dropped(frames)
