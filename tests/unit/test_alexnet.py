@@ -94,20 +94,3 @@ def test_caffes_weights_load_by_name(tmp_path):
     pixels = (rgb * 127.5 + 127.5).flip(1) - torch.tensor([104.0, 117.0, 123.0]).view(1, 3, 1, 1)
     theirs = torch.nn.functional.conv2d(pixels, state["conv1.weight"], state["conv1.bias"], stride=4)
     assert torch.allclose(net.conv1(rgb), theirs, atol=1e-4)
-
-
-@torch.no_grad()
-def test_folding_the_norms_leaves_the_printed_net():
-    torch.manual_seed(0)
-    net = CaffeNet(size_px=64, stem_stride=2, normed=True)
-    crops = torch.randn(8, 1, 64, 64)
-    net.train()(crops)  # moves the statistics
-    for module in net.modules():
-        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
-            module.weight.uniform_(0.5, 1.5)
-            module.bias.normal_()
-    net.eval()
-    before, _ = net(crops)
-    net.fold_norms()
-    assert net.state_dict().keys() == CaffeNet(size_px=64, stem_stride=2).state_dict().keys()
-    assert torch.allclose(net(crops)[0], before, rtol=1e-4, atol=1e-4)

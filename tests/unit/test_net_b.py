@@ -81,21 +81,3 @@ def test_shapes_and_refused_sizes():
     assert (logits.shape, features.shape) == ((3, 7), (3, 256))
     with pytest.raises(ValueError, match="size_px: expected a multiple of 16, got 50"):
         NetB(size_px=50)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("dal", ["none", "groups"])
-def test_folding_the_norms_leaves_the_printed_net(dal):
-    torch.manual_seed(0)
-    net = NetB(dal, size_px=48, normed=True)
-    crops = torch.randn(8, 1, 48, 48)
-    net.train()(crops)  # moves the statistics
-    for module in net.modules():
-        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
-            module.weight.uniform_(0.5, 1.5)
-            module.bias.normal_()
-    net.eval()
-    before, _ = net(crops)
-    net.fold_norms()
-    assert net.state_dict().keys() == NetB(dal, size_px=48).state_dict().keys()
-    assert torch.allclose(net(crops)[0], before, rtol=1e-4, atol=1e-4)
