@@ -106,6 +106,7 @@ class Claim:
         evidence: which results stand against it; None where none can yet.
         why_not: the reason while there is no such result.
         note: why ours differs, or what differs in how it came about.
+        comparable: whether both are of the same task, so that ours can be the better one.
     """
 
     system: str
@@ -117,6 +118,7 @@ class Claim:
     evidence: Evidence | None = None
     why_not: str
     note: str = ""
+    comparable: bool = True
 
 
 _NO_SFEW: Final = "SFEW is given by agreement only and is not to be had here; `sfew=DIR` reads it"
@@ -145,7 +147,7 @@ _OCCLUDED: Final = (
     "was fitted on CK+, eight classes, and its split shares people. S3 prints no sizes of what it covers: ours lie by "
     "landmarks (docs/adr/0065)"
 )
-_NO_STAGE: Final = "S4's second stage has not been run"
+_NO_STAGE: Final = "S4's second stage has not been run in this form"
 
 
 def _s1() -> tuple[Claim, ...]:
@@ -249,6 +251,7 @@ def _s3() -> tuple[Claim, ...]:
             Claim(
                 system="S3", what=f"occluded: {region}", where="Table 6", value=value,
                 evidence=Occluded(region=region), why_not=_NOT_COVERED, note="as for none" if others else _OCCLUDED,
+                comparable=False,
             )
             for others, (region, value) in enumerate(TABLE_6.items())
         ),
