@@ -49,6 +49,7 @@ def alexnet() -> Recipe:
     return replace(
         alexnet_faces(),
         name="alexnet",
+        start="run",
         phases=(Phase(epochs=6, input_size_px=64),),
         objective=TAUGHT,
         patience_epochs=6,
@@ -61,7 +62,6 @@ def alexnet_ck48() -> Recipe:
     return replace(
         alexnet(),
         name="alexnet-ck48",
-        start="run",
         phases=(Phase(epochs=30, input_size_px=64),),
         optimisation=Optimisation(
             rate=0.002,

@@ -14,8 +14,8 @@ def transfer_resnet50() -> Recipe:
     Needs `--teacher default`. Differs from the paper: its ImageNet and VGGFace weights are not to be had here, so all
     of the net is trained, and what a face net knows comes from the teacher's scores instead; FERPlus's votes for a head
     of their own (docs/adr/0010); sides that grow from 32 to 48 px, the pictures' own; Adam, a cosine and an average of
-    weights in place of the plateau and the early stop; rotation, shifts, light, erasing. SGD at 0.05, and at 0.02 and
-    0.005, was still at the loss of the classes' frequencies after two epochs.
+    weights in place of the plateau and the early stop; rotation, shifts, light, erasing. After two epochs of SGD at
+    0.05 it named 26 % of the validation faces. It has not been run to its end.
     """
     return Recipe(
         name="transfer-resnet50",
