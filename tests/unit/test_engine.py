@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from ferserve.training.checkpoint import StorageError
 from ferserve.training.data.errors import DataError
 from ferserve.training.descent import DivergedError, rate_at
 from ferserve.training.engine import Run, StoppedError, read_history
@@ -13,6 +12,7 @@ from ferserve.training.examples import Examples
 from ferserve.training.finish import Calibration, calibrate_run, load_best
 from ferserve.training.recipe import Phase, Recipe, Schedule
 from ferserve.training.recipes import RECIPES
+from ferserve.training.whole_files import StorageError
 
 
 def _faces(count, seed):
@@ -111,13 +111,13 @@ def test_a_full_disk_is_named_and_leaves_the_former_checkpoint(small, tmp_path):
     epochs = run.epochs()
     next(epochs)
     former = run.last.read_bytes()
-    (tmp_path / "last.partial").symlink_to("/dev/full")
+    (tmp_path / "last.pt.partial").symlink_to("/dev/full")
     with pytest.raises(
         StorageError, match=r"last\.pt cannot be written: No space left on device; the former file stands"
     ):
         next(epochs)
     assert run.last.read_bytes() == former
-    assert not (tmp_path / "last.partial").exists()
+    assert not (tmp_path / "last.pt.partial").exists()
     assert [row.epoch for row in _run(small, tmp_path).epochs()] == [2]
     assert [row.epoch for row in read_history(tmp_path)] == [1, 2]
 

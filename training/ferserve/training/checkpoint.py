@@ -1,17 +1,12 @@
 """Checkpoints that a stopped run resumes from: written whole or not at all, read without running code."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ferserve.faces.errors import FerserveError
 from ferserve.training.data.errors import DataError
-
-
-class StorageError(FerserveError):
-    """A run's folder cannot be written to; what was there before stands."""
+from ferserve.training.whole_files import whole_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -20,16 +15,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         StorageError: it could not be written whole.
     """
-    temporary = path.with_suffix(".partial")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise _storage_error(path, error) from error
+    with whole_file(path) as file:
+        torch.save(state, file)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,21 +25,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: it could not be written whole.
     """
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _storage_error(path, error) from error
-
-
-def _storage_error(path: Path, error: Exception) -> StorageError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-    return StorageError(
-        f"{path} cannot be written: {reason}; the former file stands. Make room there, then run the same command: it "
-        "goes on from the last checkpoint"
-    )
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def load_checkpoint(path: Path, *, recipe_sha256: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class WebBuilder:
 
         Raises:
             DataError: the folder holds no picture, or no face at all.
-            CampaignStorageError: the disk takes no more; the shards stand.
+            StorageError: the disk takes no more; the shards stand.
         """
         pictures = (name for name in self._walk() if self._names.find(key_of(name.encode())) is None)
         while not should_stop() and (piece := self._first(pictures)):

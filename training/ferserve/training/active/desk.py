@@ -101,7 +101,7 @@ class Desk:
 
         Raises:
             RefusedError: an unknown face or answer, or no name.
-            CampaignStorageError: it could not be written.
+            StorageError: it could not be written.
         """
         if answer not in ANSWERS:
             raise RefusedError(f"answer: expected one of {', '.join(ANSWERS)}, got {answer!r}")

@@ -2,45 +2,28 @@
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.faces.errors import FerserveError
 from ferserve.training.data.errors import DataError
-
-
-class CampaignStorageError(FerserveError):
-    """A campaign's folder cannot be written to; what was committed there stands."""
+from ferserve.training.whole_files import storage_error, whole_file
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write and flush a file under another name, then give it its own; makes its folder.
+    """Write a file as `whole_file` does; makes its folder.
 
     Raises:
-        CampaignStorageError: it could not be written whole.
+        StorageError: it could not be written whole.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
-        raise refused(path, error) from error
-
-
-def refused(path: Path, error: OSError) -> CampaignStorageError:
-    """What is said when a disk takes no more."""
-    return CampaignStorageError(
-        f"{path} cannot be written: {error.strerror or error}; what was written before stands. Make room there, then "
-        "run the same command: it goes on from there"
-    )
+        raise storage_error(path, error) from error
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from threading import Lock
 from typing import BinaryIO, Final, Literal
 
 from ferserve.faces.labels import LABELS
-from ferserve.training.active.files import refused
 from ferserve.training.data.errors import DataError
+from ferserve.training.whole_files import storage_error
 
 LABELS_FILE: Final = "labels.jsonl"
 NONE_OF_THESE: Final = "none"
@@ -67,7 +67,7 @@ class Journal:
         """Write an act down; on return it is on the disk.
 
         Raises:
-            CampaignStorageError: it could not be written; nothing of it is left.
+            StorageError: it could not be written; nothing of it is left.
         """
         line = (json.dumps(asdict(act)) + "\n").encode()
         with self._lock:
@@ -80,7 +80,7 @@ class Journal:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
-                raise refused(self.path, error) from error
+                raise storage_error(self.path, error) from error
             self._size_bytes += len(line)
             self.acts.append(act)
 

@@ -55,7 +55,7 @@ class OpenShard:
         """Write `stem.npz`, then `stem.jsonl`, which makes the shard count.
 
         Raises:
-            CampaignStorageError: one cannot be written whole; the shard then does not count.
+            StorageError: one cannot be written whole; the shard then does not count.
         """
         count = len(self.crops)
         arrays: dict[str, NDArray[Any]] = {
