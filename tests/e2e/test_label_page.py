@@ -13,9 +13,9 @@ from tests.made_up.campaigns import write_campaign
 from ferserve.training.active.pool import Pool
 from ferserve.training.active.rank import rank_faces, select_faces
 from ferserve.training.active.rounds import Round
-from ferserve.training.active.scorers import open_scorer
 from ferserve.training.active.selection import SelectionSettings
 from ferserve.training.active.worthiness import WorthSettings
+from ferserve.training.scorers import open_scorer
 
 pytestmark = pytest.mark.e2e
 FACES = 4

@@ -17,7 +17,6 @@ from ferserve.training.active.desk import Desk
 from ferserve.training.active.pool import Pool
 from ferserve.training.active.report import render
 from ferserve.training.active.rounds import Round, current_round
-from ferserve.training.active.scorers import open_scorer
 from ferserve.training.cli.active import active
 from ferserve.training.data.errors import DataError
 from ferserve.training.finish import load_best
@@ -26,6 +25,7 @@ from ferserve.training.pack import pack_run
 from ferserve.training.recipe import Phase, Recipe
 from ferserve.training.recipes.mobilenet import CROPS
 from ferserve.training.runs import find_recipe, train_run
+from ferserve.training.scorers import open_scorer
 
 FACES = 6
 

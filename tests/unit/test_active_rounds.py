@@ -14,13 +14,13 @@ from ferserve.training.active.pool import Pool
 from ferserve.training.active.rank import rank_faces, select_faces
 from ferserve.training.active.report import render
 from ferserve.training.active.rounds import Round, current_round, rounds_of, selected_before
-from ferserve.training.active.scorers import open_scorer
 from ferserve.training.active.selection import SelectionSettings
 from ferserve.training.active.spec import crops_spec
 from ferserve.training.active.worthiness import WorthSettings, measure_worth
 from ferserve.training.cli.active import active
 from ferserve.training.data.errors import DataError
 from ferserve.training.recipes import RECIPES
+from ferserve.training.scorers import open_scorer
 
 COUNT = 30
 

@@ -1,16 +1,18 @@
-"""An archive against a labelled split, as serving would score it: its own ONNX graph on crops of the one pixel path."""
+"""An archive against a labelled split, as serving would score it: its own ONNX graph on crops of the one pixel path.
 
+A run that is no archive is measured by its weights in torch.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferserve.faces.index import open_archive
 from ferserve.faces.precision import Precision
 from ferserve.faces.preprocess import PreprocessSpec
-from ferserve.faces.session import ScoringSession
 from ferserve.training.data.audit import shared_pictures
 from ferserve.training.data.crops import data_sha256, make_crops
 from ferserve.training.data.errors import DataError
@@ -18,6 +20,7 @@ from ferserve.training.data.fer2013 import SPLITS, FaceSet, ferplus_majority
 from ferserve.training.data.sources import read_source
 from ferserve.training.data.splits import duplicates_of
 from ferserve.training.evaluate import Report, make_report
+from ferserve.training.scorers import open_scorer
 
 LabelKind = Literal["fer2013", "ferplus"]
 BATCH = 64
@@ -57,14 +60,26 @@ class Measurement:
         }
 
 
-def score_faces(session: ScoringSession, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+def score_faces(scorer: "FaceScorer", crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scores of crops (N, S, S, C), shape (N, 7)."""
-    parts = [session.score(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
+    parts = [scorer.score(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
     return np.concatenate(parts)
 
 
+class FaceScorer(Protocol):
+    """An archive's session, or a `Scorer`."""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+
+    @property
+    def score(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """Crops (N, S, S, C) to calibrated scores (N, 7)."""
+
+
 def measure(
-    session: ScoringSession,
+    scorer: FaceScorer,
     faces: FaceSet,
     *,
     spec: PreprocessSpec,
@@ -91,14 +106,14 @@ def measure(
         shared = None if shared is None else shared[majority.rows]
     if len(faces) == 0:
         raise DataError(f"no face has a label of kind {labels}: dropped {dropped}")
-    scores = score_faces(session, make_crops(faces, spec))
+    scores = score_faces(scorer, make_crops(faces, spec))
     clean = None if train is None else ~duplicates_of(faces.images, train.images)
 
     def report_of(kept: NDArray[np.bool_] | None) -> Report | None:
         return None if kept is None else make_report(scores[kept], truth[kept], uncertain_below=uncertain_below)
 
     return Measurement(
-        precision=session.precision,
+        precision=scorer.precision,
         report=make_report(scores, truth, uncertain_below=uncertain_below),
         without_duplicates=report_of(clean),
         without_similar=report_of(None if shared is None else ~shared if clean is None else clean & ~shared),
@@ -119,23 +134,23 @@ def evaluate_archive(
     precision: Precision = "fp32",
     audit: Path | None = None,
 ) -> Measurement:
-    """Measure an archive on `NAME=DIR`: what `ferserve evaluate` does.
+    """Measure an archive, or a run by its folder, on `NAME=DIR`: what `ferserve evaluate` does.
 
     Args:
         audit: what `ferserve data audit fer2013.SPLIT=DIR fer2013.train=DIR --pairs --out FILE` wrote.
     Raises:
         ArchiveError: no such archive, an altered one, or one that does not run in that precision here.
-        DataError: the data set has no such split.
+        DataError: the data set has no such split, or the run is not finished.
     """
-    archive = open_archive(name_or_path)
+    scorer = open_scorer(name_or_path, threads=threads, precision=precision)
     name, splits = read_source(data)
     if split not in splits:
         raise DataError(f"{name}: expected rows of split {split}, found splits {', '.join(splits)}")
     return measure(
-        ScoringSession.from_archive(archive, threads=threads, precision=precision),
+        scorer,
         splits[split],
-        spec=archive.manifest.preprocess,
-        uncertain_below=archive.manifest.uncertain_below,
+        spec=scorer.spec,
+        uncertain_below=scorer.uncertain_below,
         train=splits.get("train") if split != "train" else None,
         labels=labels,
         shared=None if audit is None else shared_pictures(audit, f"{name}.{split}", SPLITS[split], len(splits[split])),

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from ferserve.faces.index import open_archive
 from ferserve.faces.precision import Precision
 from ferserve.training.data.sources import parse_source
 from ferserve.training.engine import EpochRow
@@ -15,6 +14,7 @@ from ferserve.training.fold_runs import FoldsResult
 from ferserve.training.machine import Machine, this_machine
 from ferserve.training.measure import LabelKind, Measurement
 from ferserve.training.recipe import Recipe
+from ferserve.training.scorers import open_scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """One archive on one split, as `ferserve evaluate --result FILE` writes it."""
+    """One archive, or one run's float32 weights, on one split, as `ferserve evaluate --result FILE` writes it."""
 
     kind: Literal["evaluation"] = "evaluation"
     archive: str
@@ -61,12 +61,12 @@ def evaluation_result(
     name_or_path: str, measured: Measurement, data: str, *, split: str, labels: LabelKind
 ) -> EvaluationResult:
     """What `evaluate_archive` found, with everything named that it was found from."""
-    archive = open_archive(name_or_path)
+    scorer = open_scorer(name_or_path)
     return EvaluationResult(
-        archive=archive.manifest.name,
-        version=archive.manifest.version,
-        archive_sha256=archive.sha256,
-        recipe_sha256=archive.manifest.recipe_sha256,
+        archive=scorer.model,
+        version=scorer.version,
+        archive_sha256=scorer.sha256,
+        recipe_sha256=scorer.recipe_sha256,
         data=parse_source(data)[0],
         data_sha256=measured.data_sha256,
         split=split,

@@ -25,7 +25,6 @@ from ferserve.training.active.files import read_json, write_json
 from ferserve.training.active.labels import NONE_OF_THESE, Journal, consensus
 from ferserve.training.active.pool import Pool
 from ferserve.training.active.rounds import ABSORB, Round, selected_before
-from ferserve.training.active.scorers import Scorer
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.sources import read_source
 from ferserve.training.engine import EpochRow, Run, read_history
@@ -39,6 +38,7 @@ from ferserve.training.models.registry import make_net
 from ferserve.training.origin import WEB, Origin
 from ferserve.training.recipe import Phase, Recipe, Schedule, check_setting
 from ferserve.training.results import TrainingResult, write_result
+from ferserve.training.scorers import Scorer
 from ferserve.training.starting import former_recipe
 
 FIT_FILE: Final = "fit.json"

@@ -15,10 +15,10 @@ from ferserve.training.active.files import read_arrays, write_arrays, write_json
 from ferserve.training.active.patches import PATCHES, SHARE, nine_patches
 from ferserve.training.active.pool import Pool, face_id
 from ferserve.training.active.rounds import RANK, Round
-from ferserve.training.active.scorers import Scorer
 from ferserve.training.active.selection import SelectionSettings, select
 from ferserve.training.active.worthiness import WorthSettings, entropy, measure_worth
 from ferserve.training.data.errors import DataError
+from ferserve.training.scorers import Scorer
 
 _FACES: Final = 64
 """Whose patches are in memory at once."""

@@ -99,8 +99,8 @@ def rank(
     from ferserve.training.active.pool import Pool
     from ferserve.training.active.rank import rank_faces
     from ferserve.training.active.rounds import Round, current_round
-    from ferserve.training.active.scorers import open_scorer
     from ferserve.training.active.worthiness import WorthSettings
+    from ferserve.training.scorers import open_scorer
 
     settings = made(
         lambda: WorthSettings(alpha=alpha, entropy_weight=entropy_weight, diversity_weight=diversity_weight)
@@ -223,8 +223,8 @@ def absorb(  # noqa: PLR0917 -- typer reads every option from a parameter
     from ferserve.training.active.labels import Journal
     from ferserve.training.active.pool import Pool
     from ferserve.training.active.rounds import current_round
-    from ferserve.training.active.scorers import open_scorer
     from ferserve.training.engine import Run
+    from ferserve.training.scorers import open_scorer
     from ferserve.training.stopping import on_stop
 
     torch.set_num_threads(threads)

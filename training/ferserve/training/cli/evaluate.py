@@ -17,7 +17,12 @@ ProtocolName = Literal["subjects", "frames", "leave-one-out"]
 
 
 def evaluate(
-    archive: Annotated[list[str], typer.Argument(metavar="ARCHIVE...", help="Names or paths of archives; default.")],
+    archive: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ARCHIVE...", help="Names or paths of archives, such as default; of fer2013 also a run's folder."
+        ),
+    ],
     *,
     data: Annotated[
         list[str],

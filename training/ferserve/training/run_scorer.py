@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ferserve.training.active.scorers import Scorer
 from ferserve.training.evaluate import predict_logits
 from ferserve.training.finish import Calibration, load_best
 from ferserve.training.recipe import Recipe
+from ferserve.training.scorers import Scorer
 
 
 def open_run(folder: Path, *, threads: int) -> Scorer:
@@ -21,13 +21,23 @@ def open_run(folder: Path, *, threads: int) -> Scorer:
     """
     torch.set_num_threads(threads)
     recipe = Recipe.read(folder / "recipe.json")
-    scaling = Calibration.read(folder).scaling
+    calibration = Calibration.read(folder)
     net, _ = load_best(folder, recipe)
     net.fold_norms()
 
     def score(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits = predict_logits(net, torch.from_numpy(np.ascontiguousarray(crops)), size_px=recipe.final_size_px)
-        return np.asarray(scaling.scores(logits), np.float32)
+        return np.asarray(calibration.scaling.scores(logits), np.float32)
 
     sha256 = hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest()
-    return Scorer(name=str(folder), sha256=sha256, spec=recipe.preprocess, score=score)
+    return Scorer(
+        name=str(folder),
+        model=recipe.name,
+        version=recipe.version,
+        recipe_sha256=recipe.sha256,
+        sha256=sha256,
+        spec=recipe.preprocess,
+        precision="fp32",
+        uncertain_below=calibration.uncertain_below,
+        score=score,
+    )
