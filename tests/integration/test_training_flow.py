@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.progress import Progress
 from typer import Typer
 from typer.testing import CliRunner
@@ -54,7 +55,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe():
-    full = find_recipe("mobilenet", seed=7)
+    full = find_recipe("mobilenet-128", seed=7)
     return replace(
         full, start="random", phases=(Phase(epochs=2, input_size_px=48),), batch_size=16, precision="fp32",
         optimisation=replace(full.optimisation, ema_decay=0.0),
@@ -124,6 +125,38 @@ def test_evaluate_repeats_the_archives_own_figure(archive, data):
     assert votes.report.accuracy.value == values["accuracy"]["value"]
 
 
+def test_a_run_is_measured_before_it_is_an_archive(run, archive, data):
+    ours, packed = (
+        evaluate_archive(str(path), data, split="public", labels="fer2013", threads=1) for path in (run, archive.path)
+    )
+    assert np.abs(ours.scores - packed.scores).max() < 1e-2  # an archive's weights are rounded to half precision
+    assert ours.report.certain_share == packed.report.certain_share
+    result = evaluation_result(str(run), ours, data, split="public", labels="fer2013")
+    assert (result.archive, result.recipe_sha256) == (archive.manifest.name, archive.manifest.recipe_sha256)
+    with pytest.raises(DataError, match="expected fp32 of a run, which is no archive yet, got int8"):
+        evaluate_archive(str(run), data, split="public", labels="fer2013", threads=1, precision="int8")
+
+
+def test_teachers_score_faces_that_nobody_labelled(run, data, recipe, tmp_path):
+    people = tmp_path / "lfw" / "Ann"
+    people.mkdir(parents=True)
+    for number in range(1, 5):
+        Image.fromarray(np.full((48, 48, 3), 60 * number, np.uint8)).save(people / f"Ann_{number:04d}.jpg")
+    pupil = replace(
+        recipe,
+        augmentation=replace(recipe.augmentation, mixup=0.5),
+        objective=replace(recipe.objective, teacher_weight=0.8),
+        unlabelled=("lfw",),
+    )
+    with Progress(disable=True) as progress:
+        train_run(
+            pupil, data, folder=tmp_path / "run", start_weights=None, teachers=[str(run)],
+            unlabelled=[f"lfw={people.parent}"], threads=1, progress=progress,
+        )  # fmt: skip
+    packed = pack_run(tmp_path / "run", data, out=tmp_path / "made.mar", threads=1, cpu=Cpu(name="Old", vnni=False))
+    assert "| faces without their labels, scored by the teachers |" in packed.card()
+
+
 def test_int8_is_packed_with_its_figures_where_it_keeps_within_the_rule(with_int8, archive):
     read = read_archive(with_int8.path, expected_sha256=with_int8.sha256)
     assert set(read.manifest.members) == {"model.onnx", "model.int8.onnx", "model.pt2", "ferserve_entry.py", "card.md"}
@@ -177,7 +210,7 @@ def test_a_split_that_is_not_there_is_named(archive, data):
 
 def test_unknown_recipes_are_named():
     with pytest.raises(
-        DataError, match=r"expected a recipe of mobilenet-base, mobilenet-96, mobilenet, .*, got 'resnet'"
+        DataError, match=r"expected a recipe of mobilenet-base, mobilenet-96, mobilenet-128, .*, got 'resnet'"
     ):
         find_recipe("resnet")
 

@@ -25,7 +25,7 @@ def _faces(count, seed):
 
 @pytest.fixture
 def recipe():
-    full = RECIPES["mobilenet"]()
+    full = RECIPES["mobilenet-128"]()
     return replace(
         full,
         start="random",

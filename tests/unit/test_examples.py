@@ -9,7 +9,8 @@ from PIL import Image
 from ferserve.training.data.errors import DataError
 from ferserve.training.examples import read_run_data
 from ferserve.training.held_out import fitted_rows
-from ferserve.training.recipes.mobilenet import mobilenet_refined
+from ferserve.training.losses.soft import UNLABELLED
+from ferserve.training.recipes.mobilenet import mobilenet, mobilenet_refined
 from ferserve.training.recipes.net_b import net_b, net_b_faces
 
 
@@ -63,6 +64,29 @@ def test_people_of_the_validation_split_are_not_fitted_on(tmp_path):
     assert len(data.validation) == 12
     assert data.fit.num_classes == 8
     assert data.fit.votes.shape == (48, 8)
+
+
+def test_faces_without_labels_stand_behind_the_labelled_ones(tmp_path):
+    for expression in ("anger", "happy"):
+        (tmp_path / "ck48" / expression).mkdir(parents=True)
+        for person in range(10):
+            pixels = np.full((48, 48), 20 * person, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "ck48" / expression / f"S{person:03d}_001_00000001.png")
+    (tmp_path / "lfw").mkdir()
+    web, source = _people(tmp_path / "lfw", {"Ann": 5, "Bob": 2}), f"ck48={tmp_path / 'ck48'}"
+    plain = replace(mobilenet_refined(), objective=replace(mobilenet().objective))
+    recipe = replace(plain, unlabelled=("lfw",))
+    labelled, data = read_run_data(source, plain), read_run_data(source, recipe, [web])
+    assert data.fit.labels[len(labelled.fit) :].tolist() == [UNLABELLED] * 7
+    assert (data.fit.crops[: len(labelled.fit)] == labelled.fit.crops).all()
+    assert data.fit.votes.shape == (len(labelled.fit) + 7, 8)
+    assert len(data.validation) == len(labelled.validation)
+    assert data.sha256 == labelled.sha256
+    assert list(data.unlabelled) == ["lfw"]
+    with pytest.raises(DataError, match=r"--unlabelled: recipe .* looks at lfw without labels, got none"):
+        read_run_data(source, recipe)
+    with pytest.raises(DataError, match="looks at none without labels, got lfw"):
+        read_run_data(source, plain, [web])
 
 
 def test_another_kind_of_data_is_refused(tmp_path):

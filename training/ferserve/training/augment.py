@@ -1,5 +1,7 @@
 """Random views of crops: one affine sampling a batch, so that enlarging costs nothing more than looking.
 
+Everything random is drawn on the CPU and pixels are moved where the crops are: a seed gives the same views on a GPU.
+
 Shapes: N crops, S their side, C channels, T the net's input side.
 """
 
@@ -20,20 +22,21 @@ def augment(crops_NSSC: Tensor, settings: Augmentation, *, size_px: int, generat
     """Draw one view of each crop.
 
     Args:
-        crops_NSSC: uint8, shape (N, S, S, C).
+        crops_NSSC: uint8, shape (N, S, S, C), on any device.
         size_px: T, the side of the result.
+        generator: of the CPU.
     Returns:
         float32 in about [-1, 1], shape (N, C, T, T).
     """
     count = len(crops_NSSC)
     x_NCSS = crops_NSSC.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
-    theta_N23 = _affine(count, settings, generator)
+    theta_N23 = _affine(count, settings, generator).to(crops_NSSC.device)
     grid = F.affine_grid(theta_N23, [count, x_NCSS.shape[1], size_px, size_px], align_corners=False)
     x_NCTT = F.grid_sample(x_NCSS, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     x_NCTT = _relight(x_NCTT, settings, generator)
     if settings.noise > 0:
         noise = torch.randn(x_NCTT.shape, generator=generator) * (PIXEL_RANGE * settings.noise)
-        x_NCTT = (x_NCTT + noise).clamp(-1.0, 1.0)
+        x_NCTT = (x_NCTT + noise.to(x_NCTT.device)).clamp(-1.0, 1.0)
     return _erase(x_NCTT, settings, generator)
 
 
@@ -58,8 +61,9 @@ def _relight(x_NCTT: Tensor, settings: Augmentation, generator: Generator) -> Te
     count = len(x_NCTT)
     gain = 1.0 + _uniform(count, -1.0, 1.0, generator) * settings.contrast
     offset = _uniform(count, -1.0, 1.0, generator) * settings.brightness
+    gain_2N = torch.stack([gain, offset]).to(x_NCTT.device)
     mean = x_NCTT.mean(dim=(1, 2, 3), keepdim=True)
-    lit = (x_NCTT - mean) * gain.view(-1, 1, 1, 1) + mean + offset.view(-1, 1, 1, 1)
+    lit = (x_NCTT - mean) * gain_2N[0].view(-1, 1, 1, 1) + mean + gain_2N[1].view(-1, 1, 1, 1)
     return lit.clamp(-1.0, 1.0)
 
 
@@ -74,5 +78,5 @@ def _erase(x_NCTT: Tensor, settings: Augmentation, generator: Generator) -> Tens
     chosen = torch.rand(count, generator=generator) < settings.erase_probability
     y_NT = (torch.linspace(0, 1, height)[None] - center_y[:, None]).abs() <= half_h[:, None]
     x_NT = (torch.linspace(0, 1, width)[None] - center_x[:, None]).abs() <= half_w[:, None]
-    mask_NTT = y_NT[:, :, None] & x_NT[:, None, :] & chosen[:, None, None]
-    return x_NCTT.masked_fill(mask_NTT[:, None], 0.0)
+    y_NT, x_NT = (y_NT & chosen[:, None]).to(x_NCTT.device), x_NT.to(x_NCTT.device)
+    return x_NCTT.masked_fill((y_NT[:, :, None] & x_NT[:, None, :])[:, None], 0.0)

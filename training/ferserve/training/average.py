@@ -27,12 +27,15 @@ class WeightAverage:
         """Take one step towards `net`."""
         decay = min(self.decay, (1 + self.steps) / (RAMP + self.steps))
         self.steps += 1
-        source = net.state_dict()
+        source, averages, targets = net.state_dict(), [], []
         for name, averaged in self.net.state_dict().items():
             if averaged.is_floating_point():
-                averaged.lerp_(source[name], 1.0 - decay)
+                averages.append(averaged)
+                targets.append(source[name])
             else:
                 averaged.copy_(source[name])
+        # One call for all: on a GPU a launch a tensor would take longer than the step itself.
+        torch._foreach_lerp_(averages, targets, 1.0 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and the step count."""

@@ -19,6 +19,7 @@ from ferserve.training.evaluate import predict_logits
 from ferserve.training.examples import Examples
 from ferserve.training.freezing import freeze, train_mode
 from ferserve.training.losses.hinge import attribute_hinge
+from ferserve.training.mixing import Mixing
 from ferserve.training.models.net import ExpressionNet
 from ferserve.training.models.registry import make_net
 from ferserve.training.objective import AttributeLoss, FitLoss
@@ -86,7 +87,7 @@ class Run:
         fit, validation: what gradients come from, and what the best epoch is chosen by.
         start_weights: what a recipe that does not start from random weights reads; not needed to resume.
         teachers: see `FitLoss`.
-        device: where the net is; crops and views are made on the CPU.
+        device: where the net and the crops are.
         clock: seconds from any start.
     """
 
@@ -103,7 +104,7 @@ class Run:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
-        self.fit, self.validation = fit, validation
+        self.fit, self.validation = fit.to(self.device), validation
         torch.manual_seed(recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         # Torch's stubs know no memory_format here.
@@ -118,7 +119,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         resuming = self.last.is_file()
         if not resuming:
-            load_start(self.net, recipe, start_weights, crops=fit.crops, generator=self.generator)
+            load_start(self.net, recipe, start_weights, crops=self.fit.crops.cpu(), generator=self.generator)
             write_text(folder / "recipe.json", recipe.to_json() + "\n")
         freeze(self.net, recipe)
         self.net.to(self.device)
@@ -146,7 +147,7 @@ class Run:
         if path.is_file():
             state = load_checkpoint(path, recipe_sha256=self.recipe.sha256)
             if state["teachers"] == hashes and len(state["scores"]) == len(self.fit):
-                kept: Tensor = state["scores"]
+                kept: Tensor = state["scores"].to(self.device)
                 return kept
         scores_NK = crop_scores(teachers, self.fit.crops)
         save_checkpoint(path, {"recipe_sha256": self.recipe.sha256, "teachers": hashes, "scores": scores_NK})
@@ -202,13 +203,16 @@ class Run:
     def _step(self, rows: Tensor, step: int) -> float:
         recipe = self.recipe
         size_px = recipe.input_size_px(self.progress.epoch)
+        rows = rows.to(self.device)
         x_NCHW = augment(self.fit.crops[rows], recipe.augmentation, size_px=size_px, generator=self.generator)
-        x_NCHW = x_NCHW.to(self.device).contiguous(memory_format=torch.channels_last)
-        label_N, votes_NK = self.fit.labels[rows].to(self.device), self.fit.votes[rows].to(self.device)
-        taught_NK = None if self.taught_NK is None else self.taught_NK[rows].to(self.device)
+        mixing = self._mixing(len(rows))
+        x_NCHW = x_NCHW if mixing is None else mixing.blend(x_NCHW)
+        x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
+        label_N, votes_NK = self.fit.labels[rows], self.fit.votes[rows]
+        taught_NK = None if self.taught_NK is None else self.taught_NK[rows]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits_NK, feat_ND = self.net(x_NCHW)
-            loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, label_N, votes_NK, taught_NK=taught_NK)
+            loss: Tensor = self.loss(x_NCHW, logits_NK, feat_ND, label_N, votes_NK, taught_NK=taught_NK, mixing=mixing)
         value = loss.item()
         check_finite(value, step=step, checkpoint=self.last)
         descend(
@@ -223,6 +227,12 @@ class Run:
             stalls=self.progress.stalls,
         )
         return value
+
+    def _mixing(self, count: int) -> Mixing | None:
+        probability = self.recipe.augmentation.mixup
+        if probability == 0.0:
+            return None
+        return Mixing.draw(count, probability=probability, generator=self.generator, device=self.device)
 
     def _order(self) -> Tensor:
         """Rows of an epoch: all faces in one order, then in another, `views` times."""

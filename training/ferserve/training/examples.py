@@ -4,7 +4,8 @@ Shapes: N faces, S the crop's side, C channels, K classes, A attributes.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.data.sets import Pictures
 from ferserve.training.data.sources import READERS, read_source
 from ferserve.training.held_out import cut_splits, fitted_rows
+from ferserve.training.losses.soft import UNLABELLED
 from ferserve.training.recipe import Recipe, TaskName
 
 MIN_PICTURES: Final = 4
@@ -38,7 +40,7 @@ class Examples:
 
     Attributes:
         crops: uint8, shape (N, S, S, C).
-        labels: int64; class indices, shape (N,), or 0 and 1 for each attribute, shape (N, A).
+        labels: int64; class indices or `UNLABELLED`, shape (N,), or 0 and 1 for each attribute, shape (N, A).
         votes: counts of votes for each class, float32, shape (N, K); zeros where nobody voted.
     """
 
@@ -54,6 +56,11 @@ class Examples:
         """K, or A."""
         return self.votes.shape[1]
 
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        crops, labels, votes = (tensor.to(device) for tensor in (self.crops, self.labels, self.votes))
+        return type(self)(crops=crops, labels=labels, votes=votes)
+
     @classmethod
     def of_faces(cls, faces: FaceSet, spec: PreprocessSpec) -> Self:
         """FER-2013's faces through the one pixel path."""
@@ -66,12 +73,29 @@ class Examples:
     @classmethod
     def of_pictures(cls, pictures: Pictures, spec: PreprocessSpec) -> Self:
         """Pictures of any data set, each a face already."""
-        crops = np.stack([whole_crop(pictures.read(row), spec) for row in range(len(pictures))])
         return cls(
-            crops=torch.from_numpy(crops),
+            crops=_whole_crops(pictures, spec),
             labels=torch.from_numpy(pictures.labels),
             votes=torch.zeros(len(pictures), len(pictures.classes)),
         )
+
+    @classmethod
+    def without_labels(cls, pictures: Pictures, spec: PreprocessSpec, *, num_classes: int) -> Self:
+        """The same pictures for teachers to speak of, among `num_classes`."""
+        return cls(
+            crops=_whole_crops(pictures, spec),
+            labels=torch.full((len(pictures),), UNLABELLED),
+            votes=torch.zeros(len(pictures), num_classes),
+        )
+
+    def joined(self, others: Self) -> Self:
+        """These faces and the others behind them."""
+        crops, labels = torch.cat([self.crops, others.crops]), torch.cat([self.labels, others.labels])
+        return type(self)(crops=crops, labels=labels, votes=torch.cat([self.votes, others.votes]))
+
+
+def _whole_crops(pictures: Pictures, spec: PreprocessSpec) -> Tensor:
+    return torch.from_numpy(np.stack([whole_crop(pictures.read(row), spec) for row in range(len(pictures))]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,8 +104,9 @@ class RunData:
 
     Attributes:
         name: of the data set.
-        sha256: of the faces that gradients come from.
+        sha256: of the labelled faces that gradients come from.
         dropped: pictures that the run never sees, by reason.
+        unlabelled: data sets whose faces stand behind the labelled ones in `fit`, with the hash of each.
     """
 
     name: str
@@ -89,14 +114,34 @@ class RunData:
     validation: Examples
     sha256: str
     dropped: dict[str, int]
+    unlabelled: dict[str, str] = field(default_factory=dict)
 
 
-def read_run_data(data: str, recipe: Recipe) -> RunData:
+def read_run_data(data: str, recipe: Recipe, unlabelled: Sequence[str] = ()) -> RunData:
     """Read `NAME=DIR` and cut the validation split by the recipe; test pictures serve only to be left out.
 
+    Args:
+        unlabelled: `NAME=DIR` of each data set that the recipe looks at without its labels.
     Raises:
-        DataError: data of another kind than the recipe's task, no rows to train on, or a malformed data set.
+        DataError: data of another kind than the recipe's task, no rows to train on, a malformed data set, or others
+            without labels than the recipe names.
     """
+    named = sorted(text.partition("=")[0] for text in unlabelled)
+    if named != sorted(recipe.unlabelled):
+        raise DataError(
+            f"--unlabelled: recipe {recipe.name} looks at {', '.join(recipe.unlabelled) or 'none'} without labels, got "
+            f"{', '.join(named) or 'none'}"
+        )
+    read = _read_labelled(data, recipe)
+    for text in unlabelled:
+        source = parse_set(text, option="--unlabelled")
+        pictures = source.read()
+        fit = read.fit.joined(Examples.without_labels(pictures, recipe.preprocess, num_classes=read.fit.num_classes))
+        read = replace(read, fit=fit, unlabelled=read.unlabelled | {source.title: pictures.sha256()})
+    return read
+
+
+def _read_labelled(data: str, recipe: Recipe) -> RunData:
     if data.partition("=")[0] in READERS:
         return _read_fer2013(data, recipe)
     source = parse_set(data, option="--data")

@@ -5,6 +5,8 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import torch
+
 from ferserve.faces.cpu import Cpu, read_cpu
 
 
@@ -14,6 +16,7 @@ class Machine:
 
     Attributes:
         cores: that this process may use.
+        accelerator: a GPU that torch could use, by its maker's name; empty where there is none.
     """
 
     cpu: Cpu
@@ -21,6 +24,7 @@ class Machine:
     python: str
     torch: str
     onnxruntime: str
+    accelerator: str = ""
 
 
 def this_machine() -> Machine:
@@ -31,4 +35,5 @@ def this_machine() -> Machine:
         python=platform.python_version(),
         torch=version("torch"),
         onnxruntime=version("onnxruntime"),
+        accelerator=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
     )

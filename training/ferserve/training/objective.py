@@ -4,6 +4,7 @@ Shapes: N faces, C channels, H and W pixels, D features, K = 7 classes.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,13 @@ from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.training.data.errors import DataError
 from ferserve.training.losses.center import CenterLoss
 from ferserve.training.losses.hinge import attribute_hinge
-from ferserve.training.losses.soft import blend_targets, soft_cross_entropy
+from ferserve.training.losses.soft import UNLABELLED, blend_targets, soft_cross_entropy
 from ferserve.training.losses.softmax_mse import cross_entropy_and_mse, softmax_mse
+from ferserve.training.mixing import Mixing
 from ferserve.training.recipe import Objective
 from ferserve.training.teachers import Teacher, ensemble_scores
 
-VOTE_HEAD_DROPOUT = 0.5
+VOTE_HEAD_DROPOUT: Final = 0.5
 """As the classifier's own (Miao et al. 2019)."""
 
 
@@ -57,19 +59,38 @@ class FitLoss(nn.Module):
         # A tuple, so that teachers are no part of what is trained and kept.
         self._teachers = tuple(teachers)
 
-    def targets(self, x_NCHW: Tensor, label_N: Tensor, votes_NK: Tensor, taught_NK: Tensor | None = None) -> Tensor:
+    def targets(
+        self,
+        x_NCHW: Tensor,
+        label_N: Tensor,
+        votes_NK: Tensor,
+        *,
+        taught_NK: Tensor | None = None,
+        mixing: Mixing | None = None,
+    ) -> Tensor:
         """What the classifier is to say: labels, votes and teachers in their shares; (N, K), rows sum to 1.
 
         Args:
-            taught_NK: what the teachers said already; None asks them about the views.
+            label_N: `UNLABELLED` where the teachers alone say it.
+            taught_NK: what the teachers said already, of each face by itself; None asks them about the views.
         """
         settings = self.settings
-        target_NK = blend_targets(label_N, votes_NK, vote_weight=settings.vote_weight, smoothing=settings.smoothing)
+        target_NK, known_N = self._labelled(label_N, votes_NK, settings.vote_weight, mixing)
         if not self._teachers:
             return target_NK
         if taught_NK is None:
             taught_NK = ensemble_scores(self._teachers, x_NCHW)
-        return torch.lerp(target_NK, taught_NK, settings.teacher_weight)
+        elif mixing is not None:
+            taught_NK = mixing.blend(taught_NK)
+        return torch.where(known_N[:, None], torch.lerp(target_NK, taught_NK, settings.teacher_weight), taught_NK)
+
+    def _labelled(
+        self, label_N: Tensor, votes_NK: Tensor, vote_weight: float, mixing: Mixing | None
+    ) -> tuple[Tensor, Tensor]:
+        """Targets by label and votes, (N, K), and where there are any, (N,)."""
+        known_N = label_N != UNLABELLED
+        target_NK = blend_targets(label_N, votes_NK, vote_weight=vote_weight, smoothing=self.settings.smoothing)
+        return (target_NK, known_N) if mixing is None else (mixing.blend(target_NK), mixing.both(known_N))
 
     def forward(
         self,
@@ -80,18 +101,22 @@ class FitLoss(nn.Module):
         votes_NK: Tensor,
         *,
         taught_NK: Tensor | None = None,
+        mixing: Mixing | None = None,
     ) -> Tensor:
         """Loss of one batch, a scalar; moves the centres.
 
         Args:
             x_NCHW: the views that the net saw; teachers see the same.
+            label_N, taught_NK: see `targets`.
             votes_NK: see `blend_targets`.
-            taught_NK: see `targets`.
+            mixing: how the views were blended, if they were.
         """
         settings = self.settings
-        loss = self._main(logits_NK, self.targets(x_NCHW, label_N, votes_NK, taught_NK))
+        loss = self._main(logits_NK, self.targets(x_NCHW, label_N, votes_NK, taught_NK=taught_NK, mixing=mixing))
         if self.vote_head is not None:
-            voted_NK = blend_targets(label_N, votes_NK, vote_weight=1.0, smoothing=settings.smoothing)
+            voted_NK, known_N = self._labelled(label_N, votes_NK, 1.0, mixing)
+            # A target of zeros asks for nothing.
+            voted_NK = voted_NK * known_N[:, None]
             loss = loss + settings.vote_head_weight * soft_cross_entropy(self.vote_head(feat_ND), voted_NK)
         if settings.center_weight > 0:
             feat_ND = feat_ND.float()
@@ -119,7 +144,9 @@ class AttributeLoss(nn.Module):
         _votes_NA: Tensor,
         *,
         taught_NK: Tensor | None = None,
+        mixing: Mixing | None = None,
     ) -> Tensor:
         """Loss of one batch, a scalar."""
         assert taught_NK is None
+        assert mixing is None
         return attribute_hinge(logits_NAK, label_NA)

@@ -5,7 +5,7 @@ A run may start from a run, which started from a run; each leaves `origin.json`,
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -77,11 +77,13 @@ class Origin:
         start: keys that `source_of` knows, of everything behind its start weights.
         data: the data set that it learns from.
         teachers: recipe hashes of the runs that it learns from.
+        unlabelled: data sets that the teachers score for it, with the hash of each.
     """
 
     start: tuple[str, ...]
     data: str
     teachers: tuple[str, ...] = ()
+    unlabelled: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write `origin.json` into a run's folder."""

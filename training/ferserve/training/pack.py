@@ -203,6 +203,10 @@ def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet, origin: 
         role = "votes, in the targets or for a head of their own"
         sources.append(DataSource(name="FERPlus (Barsoum et al. 2016)", role=role, sha256="", terms="MIT"))
     sources += [source_of(key) for key in origin.start]
+    for key, sha256 in origin.unlabelled.items():
+        sources.append(
+            replace(source_of(key), role="faces without their labels, scored by the teachers", sha256=sha256)
+        )
     for sha256 in origin.teachers:
         role = "scores in the targets; what it was made from counts here too"
         name = f"teacher, the run of recipe {sha256[:12]}"

@@ -166,6 +166,7 @@ class Augmentation:
         contrast, brightness: largest relative change of each.
         erase_probability, erase_max_area: how often a rectangle is blanked, and its largest share of the crop.
         noise: standard deviation of normal noise, drawn for every pixel and channel, in shares of the range of pixels.
+        mixup: how often a view is blended with another's, and their targets with it; see `mixing`.
     """
 
     min_area: float
@@ -178,12 +179,13 @@ class Augmentation:
     erase_probability: float
     erase_max_area: float
     noise: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         check_setting(0 < self.min_area <= 1, "min_area", "more than 0, at most 1", self.min_area)
         check_setting(1 <= self.max_zoom_out <= 2, "max_zoom_out", "1 to 2", self.max_zoom_out)
         check_setting(0 <= self.max_rotation_deg <= 90, "max_rotation_deg", "0 to 90", self.max_rotation_deg)
-        for name in ("max_shift", "contrast", "brightness", "erase_probability", "erase_max_area", "noise"):
+        for name in ("max_shift", "contrast", "brightness", "erase_probability", "erase_max_area", "noise", "mixup"):
             check_setting(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
 
 
@@ -238,6 +240,8 @@ class Recipe(HashedSettings):
         trained: names of the submodules that alone are trained; empty trains all that `frozen_groups` leaves.
         views: times that an epoch sees each face, every time another view; for sets too small to fill an epoch.
         fit_faces: so many of the faces to fit on, drawn by `split_seed`; 0 takes all.
+        unlabelled: data sets whose faces are seen too, of whose labels nothing is: the teachers alone say what they
+            show.
     """
 
     name: str
@@ -261,6 +265,7 @@ class Recipe(HashedSettings):
     task: TaskName = "expressions"
     views: int = 1
     fit_faces: int = 0
+    unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_setting(bool(self.phases), "phases", "at least one", self.phases)
@@ -270,6 +275,14 @@ class Recipe(HashedSettings):
         check_setting(self.frozen_groups >= 0, "frozen_groups", "0 or more", self.frozen_groups)
         check_setting(self.views > 0, "views", "1 or more", self.views)
         check_setting(self.fit_faces >= 0, "fit_faces", "0 or more", self.fit_faces)
+        taught = self.objective.teacher_weight > 0
+        check_setting(taught or not self.unlabelled, "unlabelled", "none without a teacher", self.unlabelled)
+        # A centre needs the one class that a face is of.
+        blurred = bool(self.unlabelled) or self.augmentation.mixup > 0
+        center_weight = self.objective.center_weight
+        check_setting(
+            not (blurred and center_weight), "center_weight", "0 beside mixup and unlabelled faces", center_weight
+        )
 
     def check_same_split(self, other: "Recipe", where: str) -> None:
         """Hold that neither recipe fits on the faces that the other is selected by.

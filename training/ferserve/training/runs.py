@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import torch
 from rich.progress import Progress
@@ -25,6 +26,9 @@ from ferserve.training.stopping import on_stop
 from ferserve.training.teachers import read_teacher
 from ferserve.training.visualize import plot_curves
 
+PLOTTED_FROM_S: Final = 10.0
+"""Epochs shorter than this are drawn at the end of the run alone."""
+
 
 def find_recipe(name: str, *, seed: int | None = None, frozen_groups: int | None = None) -> Recipe:
     """A recipe by name, under another seed or with so many groups frozen if that is given.
@@ -46,6 +50,7 @@ def train_run(
     folder: Path,
     start_weights: Path | None,
     teachers: Sequence[str] = (),
+    unlabelled: Sequence[str] = (),
     device: str = "cpu",
     threads: int | None,
     progress: Progress,
@@ -59,6 +64,7 @@ def train_run(
     Args:
         start_weights: see `Run`.
         teachers: finished runs or archives to learn from, if the recipe does; see `read_teacher`.
+        unlabelled: see `read_run_data`.
         device: torch's name of it.
         tensorboard: write the epochs for TensorBoard too.
     Raises:
@@ -67,7 +73,7 @@ def train_run(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    read = read_run_data(data, recipe)
+    read = read_run_data(data, recipe, unlabelled)
     read_teachers = [read_teacher(text, pupil=recipe) for text in teachers]
     if recipe.objective.teacher_sees == "crops" and teachers:
         progress.console.print(f"the teachers score {len(read.fit)} faces both ways round, before the first epoch")
@@ -82,7 +88,8 @@ def train_run(
     )
     hashes = tuple(teacher.recipe_sha256 for teacher in read_teachers)
     if not run.last.is_file():
-        Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes).write(folder)
+        origin = Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes)
+        replace(origin, unlabelled=read.unlabelled).write(folder)
     board = Board(folder, next_epoch=run.progress.epoch + 1) if tensorboard else None
     with on_stop(run.ask_to_stop):
         _run_epochs(run, progress, board)
@@ -164,6 +171,9 @@ def _run_epochs(run: Run, progress: Progress, board: Board | None) -> None:
             f"epoch {row.epoch:3d}  {row.input_size_px} px  loss {row.loss:.4f}  "
             f"validation {100 * row.accuracy:.2f} %  {row.seconds:.0f} s"
         )
-        plot_curves(run.history, run.folder / "curves.png")
+        # On a GPU the picture takes longer than an epoch.
+        if row.seconds > PLOTTED_FROM_S:
+            plot_curves(run.history, run.folder / "curves.png")
         if board is not None:
             board.add(row)
+    plot_curves(run.history, run.folder / "curves.png")

@@ -127,7 +127,7 @@ def ensemble_scores(teachers: Sequence[Teacher], x_NCHW: Tensor) -> Tensor:
     return torch.stack([teacher.scores(x_NCHW) for teacher in teachers]).mean(dim=0)
 
 
-def crop_scores(teachers: Sequence[Teacher], crops_NSSC: Tensor, *, batch: int = 64) -> Tensor:
+def crop_scores(teachers: Sequence[Teacher], crops_NSSC: Tensor, *, batch: int = 256) -> Tensor:
     """What the teachers say of whole crops and their mirror images, on average; (N, K).
 
     Args:

@@ -27,6 +27,10 @@ def train(
         list[str] | None,
         typer.Option(help="Folder of a finished run, or name or path of an archive, to learn from; once for each."),
     ] = None,
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=DIR of faces that the recipe's teachers score beside the labelled; once for each."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda where torch has it.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     frozen_groups: Annotated[
@@ -54,8 +58,9 @@ def train(
 
     if folds is None and configuration is not None:
         raise typer.BadParameter("needed by --configuration", param_hint="--folds")
-    if folds is not None and (teacher or tensorboard):
-        raise typer.BadParameter("--teacher and --tensorboard are for one run, expected neither", param_hint="--folds")
+    if folds is not None and (teacher or unlabelled or tensorboard):
+        alone = "--teacher, --unlabelled and --tensorboard are for one run, expected none of them"
+        raise typer.BadParameter(alone, param_hint="--folds")
     made = find_recipe(recipe, seed=seed, frozen_groups=frozen_groups)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -80,6 +85,7 @@ def train(
             folder=out,
             start_weights=start_weights,
             teachers=teacher or (),
+            unlabelled=unlabelled or (),
             device=device,
             threads=threads,
             progress=progress,

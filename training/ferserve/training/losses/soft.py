@@ -1,7 +1,12 @@
 """Cross-entropy against class distributions, and how FER-2013's label and FERPlus's votes become one."""
 
+from typing import Final
+
 import torch
 from torch import Tensor
+
+UNLABELLED: Final = -1
+"""In place of a class, of a face that only teachers speak of."""
 
 
 def soft_cross_entropy(logits_NK: Tensor, target_NK: Tensor) -> Tensor:
@@ -20,7 +25,7 @@ def blend_targets(label_N: Tensor, votes_NK: Tensor, *, vote_weight: float, smoo
     voted for (a row of zeros) keeps its hard label.
 
     Args:
-        label_N: class indices.
+        label_N: class indices; what `UNLABELLED` gives is for nobody to use.
         votes_NK: counts of votes for each class, float.
         vote_weight: w, 0 to 1.
         smoothing: share of the uniform distribution, 0 to 1.
@@ -28,7 +33,7 @@ def blend_targets(label_N: Tensor, votes_NK: Tensor, *, vote_weight: float, smoo
         (N, K) float32, rows sum to 1.
     """
     num_classes = votes_NK.shape[1]
-    onehot_NK = torch.nn.functional.one_hot(label_N, num_classes).float()
+    onehot_NK = torch.nn.functional.one_hot(label_N.clamp(min=0), num_classes).float()
     total_N1 = votes_NK.sum(dim=1, keepdim=True)
     voted_NK = torch.where(total_N1 > 0, votes_NK / total_N1.clamp(min=1.0), onehot_NK)
     mixed_NK = (1.0 - vote_weight) * onehot_NK + vote_weight * voted_NK

@@ -18,12 +18,15 @@ from ferserve.training.recipes.mobilenet import (
     mobilenet,
     mobilenet_48,
     mobilenet_96,
+    mobilenet_128,
     mobilenet_base,
+    mobilenet_ferplus,
     mobilenet_few,
     mobilenet_refined,
     mobilenet_refined_96,
     mobilenet_refined_96_softmax,
     mobilenet_refined_softmax,
+    mobilenet_teacher,
 )
 from ferserve.training.recipes.net_b import (
     dal_net,
@@ -48,6 +51,7 @@ from ferserve.training.recipes.transfer_resnet import (
     transfer_resnet50,
     transfer_resnet50_imagenet,
     transfer_resnet50_vggface2,
+    transfer_resnet152,
     transfer_resnet152_imagenet,
     transfer_resnet152_vggface2,
 )
@@ -60,7 +64,8 @@ def _same(recipe: Recipe) -> Recipe:
 RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
     make().name: make
     for make in (
-        mobilenet_base, mobilenet_96, mobilenet, mobilenet_few, mobilenet_48, mobilenet_refined,
+        mobilenet_base, mobilenet_96, mobilenet_128, mobilenet_teacher, mobilenet, mobilenet_ferplus,
+        mobilenet_few, mobilenet_48, mobilenet_refined,
         mobilenet_refined_softmax, mobilenet_refined_96, mobilenet_refined_96_softmax,
         net_b_faces, net_b, net_b_dal, net_b_dal_mse, net_b_dal_ce_mse,
         dal_net_stage1, dal_net, dal_net_plain_stage1, dal_net_plain,
@@ -68,7 +73,7 @@ RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
         dal_net_stage1_144, dal_net_144,
         alexnet_faces, alexnet, alexnet_ck48, alexnet_ck48_four_layers,
         alexnet_attributes, alexnet_ck, alexnet_ck_four_layers,
-        transfer_resnet50, transfer_resnet50_imagenet, transfer_resnet50_vggface2,
+        transfer_resnet50, transfer_resnet152, transfer_resnet50_imagenet, transfer_resnet50_vggface2,
         transfer_resnet152_imagenet, transfer_resnet152_vggface2,
     )
 } | {recipe.name: partial(_same, recipe) for recipe in frozen_sweep()}  # fmt: skip

@@ -29,14 +29,14 @@ def alexnet_faces() -> Recipe:
         seed=1,
         start="random",
         preprocess=CROPS,
-        phases=(Phase(epochs=6, input_size_px=64),),
-        batch_size=64,
+        phases=(Phase(epochs=20, input_size_px=64),),
+        batch_size=128,
         optimisation=Optimisation(
             rate=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=5.0, ema_decay=0.998
         ),
         objective=PLAIN,
         augmentation=VARIED,
-        patience_epochs=8,
+        patience_epochs=20,
         validation_share=0.1,
         split_seed=1,
         precision="fp32",
@@ -50,9 +50,9 @@ def alexnet() -> Recipe:
         alexnet_faces(),
         name="alexnet",
         start="run",
-        phases=(Phase(epochs=6, input_size_px=64),),
+        phases=(Phase(epochs=30, input_size_px=64),),
         objective=TAUGHT,
-        patience_epochs=6,
+        patience_epochs=30,
         task="expressions",
     )
 
@@ -63,6 +63,7 @@ def alexnet_ck48() -> Recipe:
         alexnet(),
         name="alexnet-ck48",
         phases=(Phase(epochs=30, input_size_px=64),),
+        batch_size=64,
         optimisation=Optimisation(
             rate=0.002,
             momentum=0.9,

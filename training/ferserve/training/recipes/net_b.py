@@ -63,7 +63,7 @@ VARIED = Augmentation(
     erase_probability=0.2,
     erase_max_area=0.12,
 )
-COSINE = Optimisation(rate=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=5.0, ema_decay=0.998)
+COSINE = Optimisation(rate=0.08, momentum=0.9, weight_decay=5e-4, warmup_epochs=1.0, clip_norm=5.0, ema_decay=0.998)
 
 
 def _recipe(name: str, architecture: ArchitectureName, *, epochs: int, size_px: int = 48) -> Recipe:
@@ -76,7 +76,7 @@ def _recipe(name: str, architecture: ArchitectureName, *, epochs: int, size_px: 
         start="random",
         preprocess=CROPS,
         phases=(Phase(epochs=epochs, input_size_px=size_px),),
-        batch_size=64,
+        batch_size=128,
         optimisation=COSINE,
         objective=TAUGHT,
         augmentation=VARIED,
@@ -90,21 +90,21 @@ def _recipe(name: str, architecture: ArchitectureName, *, epochs: int, size_px: 
 def net_b_faces() -> Recipe:
     """Identities, to start the others from."""
     return replace(
-        _recipe("net-b-faces", "net_b_normed", epochs=6),
+        _recipe("net-b-faces", "net_b_normed", epochs=20),
         task="identities",
         objective=PLAIN,
-        patience_epochs=8,
+        patience_epochs=20,
     )
 
 
 def net_b() -> Recipe:
     """S1's first row: Net B, softmax."""
-    return _recipe("net-b", "net_b_normed", epochs=8)
+    return _recipe("net-b", "net_b_normed", epochs=30)
 
 
 def net_b_dal() -> Recipe:
     """S1's second row: a double activation layer."""
-    return _recipe("net-b-dal", "net_b_dal_normed", epochs=8)
+    return _recipe("net-b-dal", "net_b_dal_normed", epochs=30)
 
 
 def net_b_dal_mse() -> Recipe:
@@ -128,7 +128,7 @@ def dal_net_stage1() -> Recipe:
         paper=S2,
         start="run",
         frozen_groups=3,
-        phases=(Phase(epochs=3, input_size_px=48),),
+        phases=(Phase(epochs=15, input_size_px=48),),
     )
 
 
@@ -139,9 +139,9 @@ def dal_net() -> Recipe:
         stage1,
         name="dal-net",
         frozen_groups=0,
-        phases=(Phase(epochs=3, input_size_px=48),),
-        optimisation=replace(stage1.optimisation, rate=0.02),
-        patience_epochs=3,
+        phases=(Phase(epochs=15, input_size_px=48),),
+        optimisation=replace(stage1.optimisation, rate=0.03),
+        patience_epochs=15,
     )
 
 
