@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ferserve.training.data.errors import DataError
-from ferserve.training.examples import read_run_data
+from ferserve.training.examples import Examples, read_run_data
 from ferserve.training.held_out import fitted_rows
 from ferserve.training.losses.soft import UNLABELLED
-from ferserve.training.recipes.mobilenet import mobilenet, mobilenet_refined
+from ferserve.training.recipes.mobilenet import mobilenet, mobilenet_base, mobilenet_ferplus, mobilenet_refined
 from ferserve.training.recipes.net_b import net_b, net_b_faces
 
 
@@ -87,6 +88,16 @@ def test_faces_without_labels_stand_behind_the_labelled_ones(tmp_path):
         read_run_data(source, recipe)
     with pytest.raises(DataError, match="looks at none without labels, got lfw"):
         read_run_data(source, plain, [web])
+
+
+def test_a_net_is_measured_by_what_its_recipe_asks_it_to_say():
+    votes = torch.zeros(3, 7)
+    votes[0, 4], votes[1, 3] = 10.0, 6.0
+    faces = Examples(crops=torch.zeros(3, 4, 4, 1, dtype=torch.uint8), labels=torch.tensor([0, 3, 5]), votes=votes)
+    assert faces.asked(mobilenet()).tolist() == [0, 3, 5]
+    assert faces.asked(mobilenet_base()).tolist() == [0, 3, 5]  # a third of a target is the votes'
+    assert faces.asked(mobilenet_ferplus()).tolist() == [4, 3, 5]  # nobody voted for the last
+    assert faces.asked(net_b_faces()).tolist() == [0, 3, 5]
 
 
 def test_another_kind_of_data_is_refused(tmp_path):

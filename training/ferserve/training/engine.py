@@ -275,7 +275,7 @@ class Run:
 
     def _validate(self, size_px: int) -> tuple[float, float]:
         """Accuracy and loss of the averaged net."""
-        labels = self.validation.labels
+        labels = self.validation.asked(self.recipe)
         logits = torch.from_numpy(predict_logits(self.average.net, self.validation.crops, size_px=size_px))
         accuracy = float((logits.argmax(dim=-1) == labels).double().mean())
         if self.recipe.task == "attributes":

@@ -21,7 +21,7 @@ from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.data.sets import Pictures
 from ferserve.training.data.sources import READERS, read_source
 from ferserve.training.held_out import cut_splits, fitted_rows
-from ferserve.training.losses.soft import UNLABELLED
+from ferserve.training.losses.soft import UNLABELLED, asked_labels
 from ferserve.training.recipe import Recipe, TaskName
 
 MIN_PICTURES: Final = 4
@@ -55,6 +55,15 @@ class Examples:
     def num_classes(self) -> int:
         """K, or A."""
         return self.votes.shape[1]
+
+    def asked(self, recipe: Recipe) -> Tensor:
+        """What a recipe's net is to say of each face, and is measured by: labels, or votes where those outweigh them.
+
+        Attributes and identities have labels alone.
+        """
+        if recipe.task != "expressions" or not recipe.objective.vote_weight:
+            return self.labels
+        return asked_labels(self.labels, self.votes, vote_weight=recipe.objective.vote_weight)
 
     def to(self, device: torch.device) -> Self:
         """The same on a device."""

@@ -108,7 +108,7 @@ def calibrate_run(
     """Fit scaling and threshold on the validation split and write them down."""
     net, epoch = load_best(folder, recipe)
     logits_NK = predict_logits(net, validation.crops, size_px=recipe.final_size_px)
-    labels_N = validation.labels.numpy()
+    labels_N = validation.asked(recipe).numpy()
     scaling = fit_scaling(logits_NK, labels_N)
     scores_NK = scaling.scores(logits_NK)
     threshold = uncertainty_threshold(scores_NK, labels_N)

@@ -38,3 +38,12 @@ def blend_targets(label_N: Tensor, votes_NK: Tensor, *, vote_weight: float, smoo
     voted_NK = torch.where(total_N1 > 0, votes_NK / total_N1.clamp(min=1.0), onehot_NK)
     mixed_NK = (1.0 - vote_weight) * onehot_NK + vote_weight * voted_NK
     return (1.0 - smoothing) * mixed_NK + smoothing / num_classes
+
+
+def asked_labels(label_N: Tensor, votes_NK: Tensor, *, vote_weight: float) -> Tensor:
+    """The class that a classifier is to name of each face, (N,): the label, or where votes outweigh it, theirs.
+
+    Args:
+        label_N, votes_NK, vote_weight: see `blend_targets`.
+    """
+    return blend_targets(label_N, votes_NK, vote_weight=vote_weight, smoothing=0.0).argmax(dim=1)
