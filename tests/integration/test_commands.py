@@ -141,12 +141,14 @@ def test_a_run_that_cannot_be_says_why_and_writes_nothing(run, pictures, tmp_pat
 def test_models_are_described_for_people_and_for_programs(run, tiny_archive):
     code, table, _ = run("models", tiny_archive)
     assert code == 0
-    assert all(word in table for word in ("tiny", "0.0.1", "accuracy 0.125"))
+    assert all(word in table for word in ("tiny", "0.0.1", "not measured", "0.0"))
     _, printed, _ = run("models", tiny_archive, "--json")
     (described,) = json.loads(printed)
     assert (described["name"], described["figures"]) == ("tiny", {"accuracy": 0.125})
     assert (described["precision"], described["precisions"]) == ("fp32", ["fp32"])
     assert len(described["archive_sha256"]) == 64
+    assert described["size_bytes"] == tiny_archive.stat().st_size
+    assert described["ms_per_face"] > 0
     assert run("models", tiny_archive, "--card") == (0, "# made up\n", "")
 
 

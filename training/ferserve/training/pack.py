@@ -32,7 +32,7 @@ from ferserve.training.visualize import plot_confusion, plot_reliability
 
 PARITY = 1e-3
 """Largest difference of a score between eager torch, the exported program and ONNX Runtime."""
-PARITY_FACES = 256
+PARITY_FACES = 1000
 
 
 class DisagreementError(FerserveError):
