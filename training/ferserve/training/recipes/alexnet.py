@@ -6,7 +6,7 @@ only the two fully connected layers trained). Steps are counted in epochs here: 
 training part and of 1,400 frames.
 
 Here neither BVLC's weights nor CelebA's attributes are to be had: `alexnet-faces` learns LFW's identities from random
-weights, `alexnet` learns FER-2013 from its run, on 64 px with a first stride of 2, taught by the default archive;
+weights, `alexnet` learns FER-2013 from its run, on 64 px with a first stride of 2, taught by four `mobilenet-teacher`;
 `alexnet-ck48` goes on to CK+48 with conv1 and conv2 fixed. Nothing trained on CK+ ships; `alexnet` is the archive.
 """
 
@@ -45,7 +45,7 @@ def alexnet_faces() -> Recipe:
 
 
 def alexnet() -> Recipe:
-    """The last stage on FER-2013: all layers, on the default archive's scores and the votes beside the labels."""
+    """The last stage on FER-2013: all layers, on teachers' scores and the votes beside the labels."""
     return replace(
         alexnet_faces(),
         name="alexnet",
