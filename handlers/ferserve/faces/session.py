@@ -8,12 +8,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ferserve.faces.archive import INT8, ONNX, Archive
+from ferserve.faces.arena import giving_back, use_shared_arena
 from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError, InvalidRequestError
 from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.faces.precision import Precision, PrecisionChoice, resolve_precision
 from ferserve.faces.types import Crop
 
+SMALL_BATCH_FACES: Final = 8
+"""A larger batch gives its memory back when it is done, about 1 MB a face: a crowd must not keep it for ever."""
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 DEFAULT_PROVIDERS = (CPU_PROVIDER,)
 
@@ -45,13 +48,13 @@ class ScoringSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # A busy crowd would otherwise leave the arena at its largest batch for ever.
-        options.enable_cpu_mem_arena = False
+        use_shared_arena(options)
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(onnx, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime raises many types without a common base
             raise ArchiveError(f"{self._member}: ONNX Runtime refuses it: {type(error).__name__}") from error
+        self._giving_back = giving_back()
         self.crop_shape = crop_shape
         self._check_graph()
 
@@ -107,7 +110,8 @@ class ScoringSession:
                 f"expected uint8 crops of shape (N, {', '.join(map(str, self.crop_shape))}), "
                 f"got {batch.dtype} of shape {batch.shape}"
             )
-        (scores,) = self._session.run(None, {self.input_name: batch})
+        run_options = self._giving_back if len(batch) > SMALL_BATCH_FACES else None
+        (scores,) = self._session.run(None, {self.input_name: batch}, run_options)
         result: NDArray[np.float32] = scores
         return result
 
