@@ -27,17 +27,20 @@ export function showPhoto(url, alt, failed) {
 export function showVideo() {
   photo.hidden = answered.hidden = true;
   video.hidden = false;
+  video.classList.remove("covered");
   clearBoxes();
   reveal();
 }
 
-// The frame that was answered, over the video: boxes belong to it and not to what the camera sees by now.
+// The frame that was answered, over the video: boxes belong to it and not to what the camera sees by now. The bitmap is
+// used up.
 export function showAnswered(bitmap) {
   if (answered.width !== bitmap.width || answered.height !== bitmap.height) {
     Object.assign(answered, { width: bitmap.width, height: bitmap.height });
   }
-  answered.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
+  answered.getContext("bitmaprenderer", { alpha: false }).transferFromImageBitmap(bitmap);
   answered.hidden = false;
+  video.classList.add("covered");
 }
 
 function reveal() {
