@@ -46,9 +46,9 @@ const page = {
       shown.chosen = null;
     }
     Object.assign(shown, { analysis, picture });
-    const nowMs = performance.now();
-    drawFaceBoxes();
-    if (speed && nowMs - drawnAtMs < DETAILS_EVERY_MS) return;
+    const nowMs = performance.now(), moved = speed !== null && nowMs - drawnAtMs < DETAILS_EVERY_MS;
+    drawFaceBoxes(moved);
+    if (moved) return;
     drawnAtMs = nowMs;
     drawFaceCards();
     drawTimings(analysis.timings, speed);
@@ -63,7 +63,7 @@ function draw() {
   drawFaceCards();
 }
 
-const drawFaceBoxes = () => drawBoxes(shown.analysis, { chosen: shown.chosen, choose });
+const drawFaceBoxes = (moved = false) => drawBoxes(shown.analysis, { chosen: shown.chosen, choose, moved });
 const drawFaceCards = () => drawCards(shown.analysis.faces, { chosen: shown.chosen, choose, ask: askForHeat });
 
 function choose(key) {

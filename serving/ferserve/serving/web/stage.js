@@ -53,18 +53,15 @@ export function clearBoxes() {
 }
 
 // Boxes of the same key stay the same buttons, so that focus survives from frame to frame.
-export function drawBoxes(analysis, { chosen, choose }) {
+// moved: boxes that are there already are moved and nothing else, which is all that a live view needs at most frames.
+export function drawBoxes(analysis, { chosen, choose, moved = false }) {
   const kept = new Map([...boxes.children].map((box) => [box.dataset.key, box]));
   const wanted = analysis.faces.map((face, place) => {
-    const key = String(face.track_id ?? place);
-    const box = kept.get(key) ?? newBox(key, choose);
+    const key = String(face.track_id ?? place), known = kept.get(key);
+    const box = known ?? newBox(key, choose);
     kept.delete(key);
     place_(box, face, analysis);
-    const label = labelOf(face);
-    box.setAttribute("aria-label", describeFace(face, place));
-    box.querySelector(".tag").textContent = `${label} ${percent(face.scores[label])}${face.uncertain ? " ?" : ""}`;
-    box.classList.toggle("uncertain", face.uncertain);
-    box.classList.toggle("poor", face.quality.issues.length > 0);
+    if (!known || !moved) describe(box, face, place);
     box.classList.toggle("chosen", key === chosen);
     return box;
   });
@@ -82,6 +79,14 @@ function newBox(key, choose) {
   box.append(tag);
   box.addEventListener("click", () => choose(key));
   return box;
+}
+
+function describe(box, face, place) {
+  const label = labelOf(face);
+  box.setAttribute("aria-label", describeFace(face, place));
+  box.querySelector(".tag").textContent = `${label} ${percent(face.scores[label])}${face.uncertain ? " ?" : ""}`;
+  box.classList.toggle("uncertain", face.uncertain);
+  box.classList.toggle("poor", face.quality.issues.length > 0);
 }
 
 function place_(box, face, analysis) {
