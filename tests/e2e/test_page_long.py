@@ -139,6 +139,11 @@ def test_no_view_has_a_violation_or_a_complaint_in_any_colour_or_width(browser, 
     visit.page.set_input_files("#files", [{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg(scene(0))}])
     expect(visit.page.locator(".box")).to_have_count(4, timeout=AGAIN_MS)
     assert visit.violations() == []
+    visit.page.click("#mode-camera")
+    assert visit.violations() == []
+    visit.page.click("#camera")
+    expect(visit.page.locator(".box")).to_have_count(1, timeout=AGAIN_MS)
+    assert visit.violations() == []
     status = Visit(context, f"{served.admin}/status")
     expect(status.page.locator("#state")).to_have_text("ready", timeout=AGAIN_MS)
     expect(status.page.locator("#models tr")).to_have_count(1)
