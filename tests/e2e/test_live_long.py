@@ -8,6 +8,8 @@ import pytest
 from tests.browser.scenes import jpeg, scene
 from websockets.asyncio.client import connect
 
+from ferserve.serving.benchmarks.viewers import jain_index
+
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 VIEWERS, FRAMES = 10, 40
 
@@ -19,6 +21,7 @@ async def test_ten_viewers_are_served_fairly_and_every_frame_is_answered_or_coun
     )
     went = await _all_viewers(address, pictures)
     answered = [count for count, _ in went]
+    assert jain_index(answered) > 0.95
     assert min(answered) >= 0.5 * sum(answered) / len(answered)
     assert [count + dropped for count, dropped in went] == [FRAMES] * VIEWERS
 

@@ -1,5 +1,7 @@
 """What goes wrong around the page: cameras refused, gateways restarted, networks lost, models gone."""
 
+import base64
+import json
 import socket
 
 import cv2
@@ -7,11 +9,18 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 from tests.browser.chromium import Visit, browsers
-from tests.browser.scenes import jpeg, scene, write_film
+from tests.browser.scenes import WIDTH_PX, jpeg, scene, write_film
 from tests.browser.wires import wire
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 AGAIN_MS = 60_000
+GIVEN = """([way, data]) => {
+  const transfer = new DataTransfer(), bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+  transfer.items.add(new File([bytes], "a.jpg", {type: "image/jpeg"}));
+  const event = way === "drop" ? new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true})
+    : new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true});
+  document.getElementById("stage").dispatchEvent(event);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +44,9 @@ def free_port():
         return taken.getsockname()[1]
 
 
-def on_air(browser, address, *, model=None):
+def on_air(browser, address, *, model=None, context=None):
     """A visit whose camera runs and has boxes."""
-    visit = Visit(browser.new_context(), address)
+    visit = Visit(context or browser.new_context(), address)
     visit.page.set_default_timeout(AGAIN_MS)
     if model:
         visit.page.select_option("#model", model)
@@ -130,6 +139,11 @@ def test_no_view_has_a_violation_or_a_complaint_in_any_colour_or_width(browser, 
     visit.page.set_input_files("#files", [{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg(scene(0))}])
     expect(visit.page.locator(".box")).to_have_count(4, timeout=AGAIN_MS)
     assert visit.violations() == []
+    visit.page.click("#mode-camera")
+    assert visit.violations() == []
+    visit.page.click("#camera")
+    expect(visit.page.locator(".box")).to_have_count(1, timeout=AGAIN_MS)
+    assert visit.violations() == []
     status = Visit(context, f"{served.admin}/status")
     expect(status.page.locator("#state")).to_have_text("ready", timeout=AGAIN_MS)
     expect(status.page.locator("#models tr")).to_have_count(1)
@@ -141,3 +155,69 @@ def test_no_view_has_a_violation_or_a_complaint_in_any_colour_or_width(browser, 
         assert one.complaints == []
         assert len(one.hosts) == 1
     context.close()
+
+
+def test_of_a_face_held_still_the_heat_map_is_drawn_and_the_camera_goes_on(browser, served):
+    visit = on_air(browser, served.rest)
+    visit.page.locator("#faces button").first.click()
+    expect(visit.page.locator(".heat-words")).to_contain_text("where the model looked", timeout=AGAIN_MS)
+    expect(visit.page.locator("#photo")).to_be_visible()
+    assert visit.page.locator("#photo").evaluate("picture => picture.naturalWidth") == WIDTH_PX
+    assert visit.page.locator("#heat").evaluate("canvas => canvas.width") == WIDTH_PX
+    assert visit.violations() == []
+    answered = len(visit.replies)
+    visit.page.click("#freeze")
+    expect(visit.page.locator("#photo")).to_be_hidden()
+    expect(visit.page.locator(".box")).to_have_count(1, timeout=AGAIN_MS)
+    assert len(visit.replies) > answered
+    assert visit.complaints == []
+
+
+def test_a_photo_is_looked_at_again_and_a_camera_goes_on_with_another_model(browser, start_gateway, tiny_archive):
+    gateway = start_gateway("--model=default", f"--model={tiny_archive}")
+    visit = Visit(browser.new_context(), gateway.rest)
+    photo = {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": jpeg(scene(0.0, faces=1))}
+    visit.page.set_input_files("#files", [photo])
+    expect(visit.page.locator(".box")).to_have_count(1, timeout=AGAIN_MS)
+    scores = visit.page.locator(".scores").inner_text()
+    visit.page.select_option("#model", "tiny")
+    expect(visit.page.locator(".scores")).not_to_have_text(scores, use_inner_text=True, timeout=AGAIN_MS)
+    assert [row["model"] for row in downloaded_rows(visit)] == ["mobilenet", "tiny"]
+
+    visit.page.click("#mode-camera")
+    visit.page.click("#camera")
+    for model in ("mobilenet", "tiny"):
+        visit.page.select_option("#model", model)
+        answered = len(visit.replies)
+        visit.page.wait_for_function("count => document.querySelectorAll('.box').length === count", arg=1)
+        while len(visit.replies) < answered + 3:
+            visit.page.wait_for_timeout(50)
+        assert json.loads(visit.replies[-1])["analysis"]["model"]["name"] == model
+    assert {row["model"] for row in downloaded_rows(visit)} == {"mobilenet", "tiny"}
+    assert visit.complaints == []
+
+
+def downloaded_rows(visit):
+    with visit.page.expect_download() as download:
+        visit.page.click("#json")
+    return json.loads(download.value.path().read_text())
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photo_may_be_dropped_or_pasted(browser, served, way):
+    visit = Visit(browser.new_context(), served.rest)
+    data = base64.b64encode(jpeg(scene(0.0, faces=1))).decode()
+    visit.page.evaluate(GIVEN, [way, data])
+    expect(visit.page.locator(".box")).to_have_count(1, timeout=AGAIN_MS)
+    assert visit.complaints == []
+
+
+def test_a_browser_whose_workers_have_no_canvas_sends_frames_all_the_same(browser, served):
+    context = browser.new_context()
+    context.add_init_script("delete globalThis.OffscreenCanvas")
+    visit = on_air(browser, served.rest, context=context)
+    answered = len(visit.replies)
+    visit.page.wait_for_function("document.querySelector('#answered').hidden === false")
+    while len(visit.replies) < answered + 3:
+        visit.page.wait_for_timeout(50)
+    assert visit.complaints == []

@@ -3,13 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.ops.manifests import (
-    Rendered,
-    gateways_of,
-    name_of,
-    pod_of,
-    settings_of,
-)
+from tests.ops.manifests import gateways_of, settings_of
+from tests.ops.rendered import Rendered, name_of, pod_of
 
 ENCRYPTED = {"https", "grpcs"}
 FILE_SUFFIX = "_FILE"

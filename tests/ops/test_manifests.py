@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.ops.manifests import Rendered, complaints, containers_of, name_of
+from tests.ops.manifests import complaints
+from tests.ops.rendered import Rendered, containers_of, name_of
 from tests.ops.secured import tls_complaints
 
 ROOT = Path(__file__).parents[2]

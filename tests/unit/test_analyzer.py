@@ -461,7 +461,7 @@ async def test_large_pictures_take_turns_while_small_ones_pass(make: Callable[..
     first = asyncio.create_task(house.analyze(large_png(2500)))
     await house.detecting()
     second = asyncio.create_task(house.analyze(large_png(2500)))
-    memory = house.analyzer._stage._memory
+    memory = house.analyzer._stages.preparation._memory
     while memory.waiting == 0:  # noqa: ASYNC110 - the thread that finds out tells nobody else
         await asyncio.sleep(0.001)
     assert 20_000_000 < memory.used_bytes < 40_000_000

@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from ferserve.faces.session import ScoringSession
+from ferserve.faces.session import RUN_FACES, ScoringSession
 from ferserve.training.calibrate import Scaling
 from ferserve.training.export import ScoringGraph, export_onnx, export_program, round_weights
 from ferserve.training.models.mobilenet import MobileNetV1
@@ -28,7 +28,7 @@ def graph():
 
 @pytest.fixture(scope="module")
 def crops():
-    return np.random.default_rng(0).integers(0, 256, (5, *CROP_SHAPE), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (19, *CROP_SHAPE), dtype=np.uint8)
 
 
 def test_onnx_equals_eager_at_every_batch_size(graph, crops):
@@ -37,10 +37,10 @@ def test_onnx_equals_eager_at_every_batch_size(graph, crops):
     session = ScoringSession(data, crop_shape=CROP_SHAPE)
     eager = graph(torch.from_numpy(crops)).detach().numpy()
     assert np.ptp(eager, axis=1).min() > 0.01
-    for count in (1, 3, 5):
+    for count in (1, 3, RUN_FACES, RUN_FACES + 1, 2 * RUN_FACES + 3):
         scores = session.score(crops[:count])
         assert np.abs(scores - eager[:count]).max() < 1e-5
-    assert eager.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert eager.sum(axis=1) == pytest.approx(np.ones(len(crops)), abs=1e-5)
 
 
 def test_program_equals_eager_and_takes_any_batch(graph, crops):

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 
@@ -193,3 +194,20 @@ def test_grids_that_are_none_are_refused(red_graph):
         ArchiveError, match=r"expected cls_8 of shape \(1, 96, 1\) for 96 x 64 pixels, got \(1, 24, 1\)"
     ):
         OnnxDetector(coarse, name="bad")
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (800, 800)])
+def test_what_the_network_is_given_are_the_pixels_in_its_order_whatever_came_before(detector, size):
+    height, width = size
+    images = np.random.default_rng(5).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    for image in images:
+        blob = detector._inputs.of(image)
+        np.testing.assert_array_equal(blob, cv2.dnn.blobFromImage(image, swapRB=True))
+
+
+def test_a_small_input_is_kept_for_the_next_one_of_its_size_and_a_large_one_is_not(red_graph):
+    inputs = OnnxDetector(red_graph(), name="red")._inputs
+    small, large = np.zeros((480, 640, 3), np.uint8), np.zeros((800, 800, 3), np.uint8)
+    assert inputs.of(small) is inputs.of(small)
+    assert inputs.of(large) is not inputs.of(large)
+    assert inputs.kept is None

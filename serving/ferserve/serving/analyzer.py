@@ -8,43 +8,28 @@ all of it, so whichever way a request ends, its place is free again.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from functools import partial
-from typing import Final, TypedDict, TypeVar
-
-import numpy as np
+from typing import Final
 
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
-from ferserve.faces.labels import EXPRESSIONS, Expression
-from ferserve.faces.types import Crop, ScoredFace
-from ferserve.faces.wire import PhotoOptions
 from ferserve.serving.access import OPEN, Gate
-from ferserve.serving.admission import Admission, Forecast
+from ferserve.serving.admission import Admission
+from ferserve.serving.analysis.crops import classify_crops, score_crops
+from ferserve.serving.analysis.occlusion import analyze_occlusion
+from ferserve.serving.analysis.photos import analyze_photo
+from ferserve.serving.analysis.stages import Call, Stages
 from ferserve.serving.analyzer_config import AnalysisObserver, AnalyzerConfig
-from ferserve.serving.answers import (
-    Waits,
-    crops_answer,
-    occlusion_answer,
-    photo_answer,
-    remote_answer,
-    tensor_answer,
-)
-from ferserve.serving.batcher import FaceOutcome
-from ferserve.serving.dispatch import Outcome
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.health import Health
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.preparation import PreparationStage
-from ferserve.serving.preparer import Caller, Preparer, Steps
+from ferserve.serving.preparer import Preparer
 from ferserve.serving.purposes import Scope
-from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import (
     AnalyzeOptions,
     CropScores,
-    FaceClassification,
     FacesClassification,
     ImageAnalysis,
     ModelInfo,
@@ -53,10 +38,8 @@ from ferserve.serving.requests import (
     Priority,
     RequestContext,
 )
-from ferserve.serving.tracing import trace_answer
 from ferserve.serving.workers.protocol import CropBatch
 
-ResultT = TypeVar("ResultT")
 MAX_DEADLINE_S: Final = 3600.0
 """Longest that a request holds its place, however long its caller would wait."""
 
@@ -99,18 +82,23 @@ class Analyzer:
         self._default = default
         self._detector = detector
         self._config = config
-        self._admission = admission
-        self._observer = observer
         self._gate = gate
         self._clock = clock
-        self._preparer = Preparer(detector, decode_limits, clock, max_decode_bytes=config.max_decode_bytes)
-        self._stage = PreparationStage(
+        preparation = PreparationStage(
             executor,
             slots=config.threads,
             bulk_share=bulk_share,
             turn_s=config.turn_ms / 1000,
             memory=MemoryBudget(config.decode_budget_bytes, bulk_share=bulk_share, clock=clock),
             observer=observer.preparation(),
+            clock=clock,
+        )
+        self._stages = Stages(
+            admission=admission,
+            preparer=Preparer(detector, decode_limits, clock, max_decode_bytes=config.max_decode_bytes),
+            preparation=preparation,
+            observer=observer,
+            gate=gate,
             clock=clock,
         )
         self._calls = Health()  # its own: callers without a gateway, such as bulk scoring, drain it too
@@ -151,7 +139,7 @@ class Analyzer:
             NotReadyError: draining.
         """
         self._calls.check_ready()
-        self._admission.check_room(priority, left_s=self._deadline_s(context) - self._clock())
+        self._stages.admission.check_room(priority, left_s=self._deadline_s(context) - self._clock())
 
     async def analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         """Find and score the faces of one picture. No face is an empty answer, not an error.
@@ -203,7 +191,10 @@ class Analyzer:
             ModelNotFoundError, OverloadedError, DeadlineError, NotReadyError: as for `analyze`.
         """
         with self._calls.accept():
-            return await self._classify(faces, options, context)
+            began_s = self._let_in()
+            if len(faces) > self._config.max_crops:
+                raise InvalidRequestError(f"faces: expected at most {self._config.max_crops}, got {len(faces)}")
+            return await classify_crops(self._stages, self._call(options, context, began_s=began_s), faces)
 
     async def occlusion(
         self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
@@ -216,7 +207,8 @@ class Analyzer:
                 `analyze`.
         """
         with self._calls.accept():
-            return await self._occlusion(data, options, question, context)
+            call = self._call(options, context, began_s=self._let_in())
+            return await analyze_occlusion(self._stages, call, data, options, question)
 
     async def score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
         """Score crops that are as the model takes them; nothing is decoded, and one failure is the call's.
@@ -229,7 +221,10 @@ class Analyzer:
             ModelNotFoundError, OverloadedError, DeadlineError, NotReadyError: as for `analyze`.
         """
         with self._calls.accept():
-            return await self._score(crops, options, context)
+            began_s = self._let_in()
+            if not 1 <= len(crops) <= self._config.max_crops:
+                raise InvalidRequestError(f"crops: expected 1 to {self._config.max_crops}, got {len(crops)}")
+            return await score_crops(self._stages, self._call(options, context, began_s=began_s), crops)
 
     async def probe(self) -> None:
         """Score one grey crop with each model for real.
@@ -252,7 +247,7 @@ class Analyzer:
     async def close(self) -> None:
         """Stop at once, workers included; calls that are not answered get NotReadyError."""
         self._calls.drain()
-        await self._stage.close()
+        await self._stages.preparation.close()
         for model in self._models.values():
             await model.close()
 
@@ -268,6 +263,25 @@ class Analyzer:
             return now_s + self._config.default_deadline_ms / 1000
         return min(context.deadline_s, now_s + MAX_DEADLINE_S)
 
+    def _let_in(self) -> float:
+        """When a question came whose caller may ask."""
+        began_s = self._clock()
+        self._gate.admit(Scope.ANALYZE)
+        return began_s
+
+    def _call(self, options: AnalyzeOptions, context: RequestContext, *, began_s: float) -> Call:
+        return Call(
+            model=self._find(options.model),
+            flow=context.request_id,
+            priority=options.priority,
+            began_s=began_s,
+            deadline_s=self._deadline_s(context),
+        )
+
+    async def _analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
+        call = self._call(options, context, began_s=self._let_in())
+        return await analyze_photo(self._stages, call, data, options, detector=self._detector.name)
+
     async def _outcome(
         self, data: bytes, options: AnalyzeOptions, context: RequestContext
     ) -> ImageAnalysis | FerserveError:
@@ -280,205 +294,3 @@ class Analyzer:
             unforeseen = FerserveError("internal error")
             unforeseen.__cause__ = error
             return unforeseen
-
-    async def _analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
-        began_s = self._clock()
-        self._gate.admit(Scope.ANALYZE)
-        model = self._find(options.model)
-        call = _Call(context.request_id, options.priority, self._deadline_s(context))
-        if model.photos is not None:
-            with model.in_use():
-                return await self._analyze_there(model.photos, data, options, call, model=model.info)
-        self._admission.check_room(call.priority, left_s=call.deadline_s - began_s)  # before a forecast
-        forecast = self._forecast(model, call, faces=self._admission.expected_faces)
-        with (
-            model.in_use(),
-            self._admission.admit(
-                size_bytes=len(data), priority=options.priority, forecast=forecast, max_faces=options.max_faces
-            ) as ticket,
-        ):
-            prepared = await self._prepared(partial(self._preparer.photo, data, options, model.spec), call)
-            photo = prepared.value
-            ticket.reconcile(found=photo.found, kept=len(photo.faces))
-            outcomes = await _all_outcomes(self._submitted(model, [face.crop for face in photo.faces], call))
-        waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
-        answer = photo_answer(photo, outcomes, model=model.info, detector=self._detector.name, waits=waits)
-        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
-        self._observe_forecast(forecast, waits)
-        trace_answer(answer.timings)
-        self._gate.charge(max(len(answer.faces), 1))
-        self._observer.faces_skipped(photo.skipped)
-        self._observer.image_scored(model.info.name, **_face_counts(answer.faces))
-        return answer
-
-    async def _analyze_there(
-        self, photos: RemotePhotos, data: bytes, options: AnalyzeOptions, call: "_Call", *, model: ModelInfo
-    ) -> ImageAnalysis:
-        """Photo mode: a worker does all of it."""
-        began_s = self._clock()
-        needed_s = photos.expected_s(flow=call.flow, priority=call.priority)
-        asked = PhotoOptions(
-            detection_size_px=options.detection_size_px, exact=options.exact, max_faces=options.max_faces
-        )
-        with self._admission.admit(
-            size_bytes=len(data),
-            priority=options.priority,
-            forecast=Forecast(needed_s=needed_s, left_s=call.deadline_s - began_s),
-            max_faces=options.max_faces,
-        ) as ticket:
-            outcome = await photos.run(data, asked, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
-            photo = outcome.value
-            ticket.reconcile(found=photo.found, kept=len(photo.faces))
-        answer = remote_answer(outcome, model=model, total_s=self._clock() - began_s)
-        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
-        trace_answer(answer.timings)
-        self._gate.charge(max(len(answer.faces), 1))
-        self._observer.faces_skipped(photo.skipped)
-        self._observer.image_scored(model.name, **_face_counts(answer.faces))
-        return answer
-
-    async def _occlusion(
-        self, data: bytes, options: AnalyzeOptions, question: OcclusionQuestion, context: RequestContext
-    ) -> OcclusionAnalysis:
-        self._gate.admit(Scope.ANALYZE)
-        began_s = self._clock()
-        model = self._find(options.model)
-        call = _Call(context.request_id, options.priority, self._deadline_s(context))
-        forecast = self._forecast(model, call, faces=question.faces)
-        with (
-            model.in_use(),
-            self._admission.admit_crops(
-                size_bytes=len(data), priority=options.priority, forecast=forecast, faces=question.faces
-            ),
-        ):
-            prepared = await self._prepared(
-                partial(self._preparer.occlusion, data, options, question, model.spec), call
-            )
-            outcomes = await _all_outcomes(self._submitted(model, prepared.value.crops, call))
-        waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
-        photo = prepared.value.photo
-        self._observe_stages(decode_s=photo.decode_s, detect_s=photo.detect_s, preprocess_s=photo.preprocess_s)
-        self._gate.charge(question.faces)
-        answer = occlusion_answer(prepared.value, outcomes, model=model.info, waits=waits)
-        trace_answer(answer.timings)
-        return answer
-
-    async def _classify(
-        self, faces: Sequence[bytes], options: AnalyzeOptions, context: RequestContext
-    ) -> FacesClassification:
-        began_s = self._clock()
-        self._gate.admit(Scope.ANALYZE)
-        if len(faces) > self._config.max_crops:
-            raise InvalidRequestError(f"faces: expected at most {self._config.max_crops}, got {len(faces)}")
-        model = self._find(options.model)
-        call = _Call(context.request_id, options.priority, self._deadline_s(context))
-        size_bytes = sum(map(len, faces))
-        forecast = self._forecast(model, call, faces=len(faces))
-        with (
-            model.in_use(),
-            self._admission.admit_crops(
-                size_bytes=size_bytes, priority=options.priority, forecast=forecast, faces=len(faces)
-            ),
-        ):
-            prepared = await self._prepared(partial(self._preparer.crops, faces, model.spec), call)
-            crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
-            futures = self._submitted(model, crops, call)
-            results = await asyncio.gather(*futures, return_exceptions=True)
-        waits = Waits(turn_s=prepared.queued_s, total_s=self._clock() - began_s)
-        answer = crops_answer(prepared.value, _foreseen(results), model=model.info, waits=waits)
-        self._observe_stages(decode_s=prepared.value.decode_s, preprocess_s=prepared.value.preprocess_s)
-        self._observe_forecast(forecast, waits)
-        trace_answer(answer.timings)
-        scored = [item for item in answer.items if not isinstance(item, FerserveError)]
-        self._gate.charge(max(len(scored), 1))
-        self._observer.faces_scored(model.info.name, **_face_counts(scored))
-        return answer
-
-    async def _score(self, crops: CropBatch, options: AnalyzeOptions, context: RequestContext) -> CropScores:
-        began_s = self._clock()
-        self._gate.admit(Scope.ANALYZE)
-        if not 1 <= len(crops) <= self._config.max_crops:
-            raise InvalidRequestError(f"crops: expected 1 to {self._config.max_crops}, got {len(crops)}")
-        model = self._find(options.model)
-        call = _Call(context.request_id, options.priority, self._deadline_s(context))
-        scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
-        with (
-            model.in_use(),
-            self._admission.admit_crops(
-                size_bytes=crops.nbytes,
-                priority=options.priority,
-                forecast=Forecast(needed_s=scored_s, left_s=call.deadline_s - began_s),
-                faces=len(crops),
-            ),
-        ):
-            outcomes = await _all_outcomes(self._submitted(model, list(crops), call))
-        waits = Waits(turn_s=0.0, total_s=self._clock() - began_s)
-        answer = tensor_answer(outcomes, model=model.info, waits=waits)
-        trace_answer(answer.timings)
-        self._gate.charge(len(crops))
-        tops = [EXPRESSIONS[place] for place in answer.scores.argmax(axis=1).tolist()]
-        uncertain = int(np.count_nonzero(answer.scores.max(axis=1) < model.info.uncertain_below))
-        self._observer.faces_scored(model.info.name, tops=tops, uncertain=uncertain)
-        return answer
-
-    def _forecast(self, model: LoadedModel, call: "_Call", *, faces: int) -> Forecast:
-        """Both queues after each other; what a request takes where nobody waits does not count."""
-        prepared_s = self._stage.expected_s(flow=call.flow, priority=call.priority)
-        scored_s = model.batcher.expected_s(faces, flow=call.flow, priority=call.priority)
-        return Forecast(needed_s=prepared_s + scored_s, left_s=call.deadline_s - self._clock())
-
-    async def _prepared(self, work: Callable[[Caller], Steps[ResultT]], call: "_Call") -> Outcome[ResultT]:
-        return await self._stage.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
-
-    def _submitted(
-        self, model: LoadedModel, crops: Sequence[Crop], call: "_Call"
-    ) -> "list[asyncio.Future[FaceOutcome]]":
-        """Faces whose places admission promised."""
-        return model.batcher.submit(
-            crops, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s, admitted=True
-        )
-
-    def _observe_stages(self, **durations_s: float) -> None:
-        for name, duration_s in durations_s.items():
-            self._observer.stage(name.removesuffix("_s"), duration_s)
-
-    def _observe_forecast(self, forecast: Forecast, waits: Waits) -> None:
-        if forecast.needed_s > 0:  # else nothing was in the way, and nothing foreseen
-            self._observer.forecast(forecast.needed_s, waits.total_s)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What every queue on the way asks of a request."""
-
-    flow: str
-    priority: Priority
-    deadline_s: float
-
-
-class _FaceCounts(TypedDict):
-    tops: list[Expression]
-    uncertain: int
-
-
-async def _all_outcomes(futures: "Sequence[asyncio.Future[FaceOutcome]]") -> list[FaceOutcome]:
-    """Every face's scores, or the first failure: after it nobody waits for the others."""
-    try:
-        return await asyncio.gather(*futures)
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _foreseen(results: Sequence[FaceOutcome | BaseException]) -> list[FaceOutcome | FerserveError]:
-    """The results, unless one of them is a fault of the program: that is nobody's item, it fails the call."""
-    foreseen: list[FaceOutcome | FerserveError] = []
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, FerserveError):
-            raise result
-        foreseen.append(result)
-    return foreseen
-
-
-def _face_counts(faces: Sequence[ScoredFace | FaceClassification]) -> _FaceCounts:
-    return {"tops": [face.expression for face in faces], "uncertain": sum(face.uncertain for face in faces)}

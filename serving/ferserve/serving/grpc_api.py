@@ -239,37 +239,44 @@ def build_grpc_server(
         ValueError: a picture of `max_image_bytes` would not fit into a message.
         RuntimeError: the address cannot be bound.
     """
-    if config.max_message_bytes < max_image_bytes + MESSAGE_HEADROOM_BYTES:
-        least = max_image_bytes + MESSAGE_HEADROOM_BYTES
-        raise ValueError(
-            f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
-            f"got {config.max_message_bytes}"
-        )
+    _check_message_size(config, max_image_bytes)
     arrivals = Arrivals(most=config.max_arriving_calls, timeout_s=config.message_timeout_s)
     calls = GrpcCalls(
         health, arrivals=arrivals, bodies=bodies, check_room=analyzer.check_room, observer=observer, gate=gate
     )
-    servicer = ExpressionServicer(
-        analyzer,
-        health,
-        calls,
-        places={StreamMode.RECORDED: config.max_stream_frames_in_flight, StreamMode.LIVE: live_frames},
-        bodies=bodies,
-        observer=observer,
-    )
-    table: Any = CallTable(calls.surrounded, SERVICES)  # what adds methods expects a server
-    service_grpc.add_ExpressionServiceServicer_to_server(servicer, table)
-    add_inference_service(InferenceProtocol(analyzer, health, version=version), table)
-    health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), table)
-    named = (*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflected = reflection.aio.ReflectionServicer(named)  # type: ignore[attr-defined]  # it is in `__all__` as a name
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, table)
+    places = {StreamMode.RECORDED: config.max_stream_frames_in_flight, StreamMode.LIVE: live_frames}
+    servicer = ExpressionServicer(analyzer, health, calls, places=places, bodies=bodies, observer=observer)
+    table = _method_table(calls, servicer, InferenceProtocol(analyzer, health, version=version), health)
     server = grpc.aio.server(interceptors=before, options=config.channel_options)
     server.add_generic_rpc_handlers((table,))
     address = f"{config.host}:{config.port}"
     if tls is None:
         return server, server.add_insecure_port(address)
     return server, server.add_secure_port(address, tls.grpc_credentials())
+
+
+def _check_message_size(config: GrpcConfig, max_image_bytes: int) -> None:
+    least = max_image_bytes + MESSAGE_HEADROOM_BYTES
+    if config.max_message_bytes < least:
+        raise ValueError(
+            f"max_message_bytes must be {least} or more for pictures of {max_image_bytes} bytes, "
+            f"got {config.max_message_bytes}"
+        )
+
+
+def _method_table(
+    calls: GrpcCalls, servicer: ExpressionServicer, protocol: InferenceProtocol, health: Health
+) -> CallTable:
+    """All that the server answers to: our service, the Open Inference Protocol, health and reflection."""
+    table = CallTable(calls.surrounded, SERVICES)
+    server: Any = table  # what adds methods expects a server
+    service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
+    add_inference_service(protocol, server)
+    health_pb2_grpc.add_HealthServicer_to_server(_mirror(health), server)
+    named = (*SERVICES, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflected = reflection.aio.ReflectionServicer(named)  # type: ignore[attr-defined]  # it is in `__all__` as a name
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, server)
+    return table
 
 
 def _mirror(health: Health) -> health_pb2_grpc.HealthServicer:

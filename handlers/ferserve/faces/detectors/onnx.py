@@ -1,7 +1,7 @@
 """Face detectors of YuNet's shape in ONNX Runtime: the one that ships with ferserve, or a user's own file."""
 
+import threading
 from collections.abc import Generator
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ferserve.faces.arena import giving_back, use_shared_arena
 from ferserve.faces.detectors.decoding import OUTPUTS, PAD_TO_PX, Candidates, decode
 from ferserve.faces.detectors.tiling import sizes, tiles, whole_faces
 from ferserve.faces.errors import ArchiveError
@@ -47,8 +48,8 @@ class OnnxDetector:
     def __init__(self, onnx: bytes, *, name: str, min_score: float | None = None) -> None:
         self.name = name
         self._session = _start(onnx)
-        self._giving_back = ort.RunOptions()
-        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._giving_back = giving_back()
+        self._inputs = _Inputs()
         self._last_shape: tuple[int, ...] = ()
         self._input, self._fixed = _checked_input(self._session)
         _check_outputs(self._session)
@@ -130,8 +131,7 @@ class OnnxDetector:
         if (pad_h, pad_w) != (height, width):
             border = (0, pad_h - height, 0, pad_w - width)
             window = np.asarray(cv2.copyMakeBorder(window, *border, cv2.BORDER_CONSTANT, value=(0, 0, 0)), np.uint8)
-        # swapRB: the network takes BGR.
-        outputs = self._outputs(cv2.dnn.blobFromImage(window, swapRB=True))
+        outputs = self._outputs(self._inputs.of(window))
         return decode(outputs, columns_px=pad_w, min_score=self._min_score).suppressed(max_overlap=MAX_OVERLAP)
 
     def _outputs(self, blob: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
@@ -157,6 +157,22 @@ class OnnxDetector:
                 )
 
 
+class _Inputs(threading.local):
+    """The network's input on each thread: a new one of 640 x 480 takes a gateway 5 ms, nearly all of it page faults."""
+
+    kept: NDArray[np.float32] | None = None
+
+    def of(self, window: Image) -> NDArray[np.float32]:
+        """A window as the network takes it, until this thread's next one: BGR float32, shape (1, 3, H, W)."""
+        height, width = window.shape[:2]
+        shape = (1, 3, height, width)
+        blob = self.kept if self.kept is not None and self.kept.shape == shape else np.empty(shape, np.float32)
+        self.kept = blob if height * width < LARGE_WINDOW_PIXELS else None
+        for channel in range(3):
+            np.copyto(blob[0, channel], cv2.extractChannel(window, 2 - channel))
+        return blob
+
+
 def _shrunk(image: Image, size_px: tuple[int, int]) -> Image:
     """Bring a picture down to a width and height, averaging over areas by the whole part of the factor.
 
@@ -178,27 +194,12 @@ def _start(onnx: bytes) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # It plans memory for each size anew and keeps every plan; pictures come in all sizes.
-    options.enable_mem_pattern = False
-    _share_an_arena()
-    options.add_session_config_entry("session.use_env_allocators", "1")
+    use_shared_arena(options)
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many types without a common base
         raise ArchiveError(f"detector: ONNX Runtime refuses it: {type(error).__name__}") from error
-
-
-@cache
-def _share_an_arena() -> None:
-    """Give the sessions of this process that ask for it an arena that grows by what is asked of it.
-
-    ONNX Runtime's own doubles what it takes each time: two 1080p pictures side by side took 25 MB more, and no arena at
-    all takes the system 2.7 times the CPU time (docs/adr/0072-350-mb.md).
-    """
-    arena = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # kSameAsRequested
-    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(memory, arena)
 
 
 def _checked_input(session: ort.InferenceSession) -> tuple[str, tuple[int | None, int | None]]:

@@ -99,6 +99,11 @@ class OwnGateway:
         self.rest = addresses["REST"].removeprefix("http://")
         self.admin = addresses["admin"]
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """Seconds of CPU time that it has used so far, by Linux's count."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -4,6 +4,7 @@ const SIDE_PX = 640;
 const QUALITY = 0.8;
 const video = document.getElementById("video");
 const canvas = document.createElement("canvas");
+const encoder = globalThis.OffscreenCanvas ? new Worker(new URL("encoder.js", import.meta.url)) : null;
 
 export async function startCamera() {
   if (!navigator.mediaDevices?.getUserMedia) throw Object.assign(new Error(), { name: "InsecureError" });
@@ -35,14 +36,27 @@ export function everyFrame(take) {
   };
 }
 
-// What the video shows now, as a JPEG to send and as a bitmap to show beside the answer; null before the first frame.
+// What the video shows now, as the bytes of a JPEG to send and as a bitmap to show beside the answer; null before the
+// first frame. The next one is asked for after this one came.
 export async function frame() {
   if (!video.videoWidth) return null;
-  const scale = Math.min(1, SIDE_PX / Math.max(video.videoWidth, video.videoHeight));
-  const size = { width: Math.round(video.videoWidth * scale), height: Math.round(video.videoHeight * scale) };
-  if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
-  canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0, size.width, size.height);
-  const shown = createImageBitmap(canvas);
+  const scale = SIDE_PX / Math.max(video.videoWidth, video.videoHeight);
+  const smaller = { resizeWidth: Math.round(video.videoWidth * scale), resizeHeight: Math.round(video.videoHeight * scale) };
+  const bitmap = await createImageBitmap(video, scale < 1 ? smaller : {});
+  return encoder ? encodeThere(bitmap) : encodeHere(bitmap);
+}
+
+function encodeThere(bitmap) {
+  return new Promise((resolve) => {
+    encoder.onmessage = ({ data }) => resolve(data);
+    encoder.postMessage({ bitmap, quality: QUALITY }, [bitmap]);
+  });
+}
+
+// For browsers whose workers have no canvas.
+async function encodeHere(bitmap) {
+  Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+  canvas.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
   const picture = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
-  return { picture, bitmap: await shown };
+  return { picture: await picture.arrayBuffer(), bitmap };
 }

@@ -18,6 +18,7 @@ let held = null; // address of the picture that is held still
 let shown = [];
 let dropped = 0;
 let encoding = false;
+let missed = false; // whether a frame came for which there was no room
 
 export const isRunning = () => stream !== null;
 export const isHeld = () => held !== null;
@@ -63,7 +64,7 @@ export function reopen(page) {
 // Stop at the newest answer, so that one face can be looked at in peace; gives that answer, or null.
 export function hold() {
   if (!last) return null;
-  held ??= URL.createObjectURL(last.picture);
+  held ??= URL.createObjectURL(new Blob([last.picture], { type: "image/jpeg" }));
   showPhoto(held, "The camera's picture, held still");
   return last;
 }
@@ -92,11 +93,15 @@ function open(page) {
 }
 
 async function sendFrame() {
-  if (encoding || isHeld() || !stream?.takesFrame) return;
+  if (encoding || isHeld() || !stream?.takesFrame) {
+    missed = true;
+    return;
+  }
   encoding = true;
+  missed = false;
   try {
     const taken = await frame();
-    if (taken && stream?.takesFrame && !isHeld()) await stream.send(taken);
+    if (taken && stream?.takesFrame && !isHeld()) stream.send(taken);
     else taken?.bitmap.close();
   } finally {
     encoding = false;
@@ -108,6 +113,7 @@ function receive(reply, sent, page) {
   withdraw(BUSY);
   dropped += reply.dropped_frames;
   if (isHeld()) return;
+  if (missed) sendFrame(); // to wait for the camera's next frame would leave the gateway idle until then
   last = { analysis: reply.analysis, picture: sent.picture };
   const nowMs = performance.now();
   shown = [...shown.filter((atMs) => atMs > nowMs - SPEED_OVER_MS), nowMs];

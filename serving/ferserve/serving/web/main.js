@@ -13,9 +13,11 @@ import { explain, faceName, summarise } from "./words.js";
 const byId = (id) => document.getElementById(id);
 const select = byId("model"), summary = byId("summary"), timings = byId("timings"), camera = byId("camera"), freeze = byId("freeze");
 const SAY_EVERY_MS = 4000; // a screen reader must not be talked over by every frame
+const DETAILS_EVERY_MS = 125; // bars and figures that change faster are not read, and cost more than the boxes
 const STAGES = ["decode", "detect", "preprocess", "queue", "infer", "total"];
 const shown = { analysis: null, picture: null, chosen: null };
 let saidAtMs = -Infinity;
+let drawnAtMs = -Infinity;
 let questions = 0;
 
 const page = {
@@ -44,18 +46,25 @@ const page = {
       shown.chosen = null;
     }
     Object.assign(shown, { analysis, picture });
-    draw();
+    const nowMs = performance.now(), moved = speed !== null && nowMs - drawnAtMs < DETAILS_EVERY_MS;
+    drawFaceBoxes(moved);
+    if (moved) return;
+    drawnAtMs = nowMs;
+    drawFaceCards();
     drawTimings(analysis.timings, speed);
     byId("csv").disabled = byId("json").disabled = results.count() === 0;
-    if (!speed || performance.now() - saidAtMs > SAY_EVERY_MS) say(summarise(analysis.faces));
+    if (!speed || nowMs - saidAtMs > SAY_EVERY_MS) say(summarise(analysis.faces));
   },
   ended: stopCamera,
 };
 
 function draw() {
-  drawBoxes(shown.analysis, { chosen: shown.chosen, choose });
-  drawCards(shown.analysis.faces, { chosen: shown.chosen, choose, ask: askForHeat });
+  drawFaceBoxes();
+  drawFaceCards();
 }
+
+const drawFaceBoxes = (moved = false) => drawBoxes(shown.analysis, { chosen: shown.chosen, choose, moved });
+const drawFaceCards = () => drawCards(shown.analysis.faces, { chosen: shown.chosen, choose, ask: askForHeat });
 
 function choose(key) {
   shown.chosen = key;

@@ -27,17 +27,20 @@ export function showPhoto(url, alt, failed) {
 export function showVideo() {
   photo.hidden = answered.hidden = true;
   video.hidden = false;
+  video.classList.remove("covered");
   clearBoxes();
   reveal();
 }
 
-// The frame that was answered, over the video: boxes belong to it and not to what the camera sees by now.
+// The frame that was answered, over the video: boxes belong to it and not to what the camera sees by now. The bitmap is
+// used up.
 export function showAnswered(bitmap) {
   if (answered.width !== bitmap.width || answered.height !== bitmap.height) {
     Object.assign(answered, { width: bitmap.width, height: bitmap.height });
   }
-  answered.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
+  answered.getContext("bitmaprenderer", { alpha: false }).transferFromImageBitmap(bitmap);
   answered.hidden = false;
+  video.classList.add("covered");
 }
 
 function reveal() {
@@ -50,18 +53,15 @@ export function clearBoxes() {
 }
 
 // Boxes of the same key stay the same buttons, so that focus survives from frame to frame.
-export function drawBoxes(analysis, { chosen, choose }) {
+// moved: boxes that are there already are moved and nothing else, which is all that a live view needs at most frames.
+export function drawBoxes(analysis, { chosen, choose, moved = false }) {
   const kept = new Map([...boxes.children].map((box) => [box.dataset.key, box]));
   const wanted = analysis.faces.map((face, place) => {
-    const key = String(face.track_id ?? place);
-    const box = kept.get(key) ?? newBox(key, choose);
+    const key = String(face.track_id ?? place), known = kept.get(key);
+    const box = known ?? newBox(key, choose);
     kept.delete(key);
     place_(box, face, analysis);
-    const label = labelOf(face);
-    box.setAttribute("aria-label", describeFace(face, place));
-    box.querySelector(".tag").textContent = `${label} ${percent(face.scores[label])}${face.uncertain ? " ?" : ""}`;
-    box.classList.toggle("uncertain", face.uncertain);
-    box.classList.toggle("poor", face.quality.issues.length > 0);
+    if (!known || !moved) describe(box, face, place);
     box.classList.toggle("chosen", key === chosen);
     return box;
   });
@@ -79,6 +79,14 @@ function newBox(key, choose) {
   box.append(tag);
   box.addEventListener("click", () => choose(key));
   return box;
+}
+
+function describe(box, face, place) {
+  const label = labelOf(face);
+  box.setAttribute("aria-label", describeFace(face, place));
+  box.querySelector(".tag").textContent = `${label} ${percent(face.scores[label])}${face.uncertain ? " ?" : ""}`;
+  box.classList.toggle("uncertain", face.uncertain);
+  box.classList.toggle("poor", face.quality.issues.length > 0);
 }
 
 function place_(box, face, analysis) {

@@ -4,6 +4,7 @@ import { models, pause, streamAddress } from "./api.js";
 import { protocols } from "./key.js";
 
 const WINDOW = 2; // frames on their way or in the works, as many as the gateway works on side by side
+const ID_BYTES = 8;
 const STALLED_MS = 8000;
 const WAITS_MS = [300, 700, 1500, 3000, 5000];
 
@@ -31,14 +32,14 @@ export class LiveStream {
     return this.#socket?.readyState === WebSocket.OPEN && this.#sent.size < this.#window && performance.now() >= this.#notBefore;
   }
 
-  // picture: a Blob; the bitmap of it comes back with the reply, and is closed here if there is none.
-  async send({ picture, bitmap }) {
-    const id = this.#nextId++, socket = this.#socket;
+  // picture: an ArrayBuffer; the bitmap of it comes back with the reply, and is closed here if there is none.
+  send({ picture, bitmap }) {
+    const id = this.#nextId++;
     this.#sent.set(String(id), { picture, bitmap, atMs: performance.now() });
-    const head = new DataView(new ArrayBuffer(8));
-    head.setBigUint64(0, BigInt(id));
-    const message = await new Blob([head, picture]).arrayBuffer();
-    if (socket === this.#socket && socket.readyState === WebSocket.OPEN) socket.send(message);
+    const message = new Uint8Array(ID_BYTES + picture.byteLength);
+    new DataView(message.buffer).setBigUint64(0, BigInt(id));
+    message.set(new Uint8Array(picture), ID_BYTES);
+    this.#socket.send(message);
   }
 
   end() {

@@ -1,0 +1,1 @@
+"""What is done for each kind of question, one a file; `Analyzer` says who may ask, and until when."""

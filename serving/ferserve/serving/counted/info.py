@@ -1,0 +1,37 @@
+"""What runs here: versions, and the archives that are loaded."""
+
+import platform
+from importlib import metadata
+
+import onnxruntime
+from prometheus_client import CollectorRegistry, Gauge
+
+
+class Info:
+    """Constants that other series are joined with."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        build = Gauge(
+            "ferserve_build_info",
+            "The installed versions; always 1.",
+            ["version", "python", "onnxruntime"],
+            registry=registry,
+        )
+        build.labels(metadata.version("ferserve"), platform.python_version(), onnxruntime.__version__).set(1)
+        self._archive = Gauge(
+            "ferserve_archive_info",
+            "A loaded archive and what it computes in; always 1.",
+            ["model", "version", "archive_sha256", "precision"],
+            registry=registry,
+        )
+        self._loaded: dict[str, tuple[str, str, str, str]] = {}
+
+    def archive_loaded(self, name: str, version: str, sha256: str, precision: str) -> None:
+        """It serves from now on."""
+        self._loaded[name] = (name, version, sha256, precision)
+        self._archive.labels(*self._loaded[name]).set(1)
+
+    def archive_unloaded(self, name: str) -> None:
+        """It serves no longer; nothing happens if it never did."""
+        if name in self._loaded:
+            self._archive.remove(*self._loaded.pop(name))
