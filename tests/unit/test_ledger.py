@@ -8,7 +8,17 @@ from typer.testing import CliRunner
 from ferserve.training.cli.ledger import ledger
 from ferserve.training.data.errors import DataError
 from ferserve.training.inside.regions import Region
-from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, ByFolds, ByTime, Occluded, OnSet, OnSplit, OverRandom
+from ferserve.training.ledger.claims import (
+    CLAIMS,
+    SYSTEMS,
+    ByFolds,
+    ByTime,
+    InFrame,
+    Occluded,
+    OnSet,
+    OnSplit,
+    OverRandom,
+)
 from ferserve.training.ledger.measured import find, read_results
 from ferserve.training.ledger.page import render
 
@@ -258,3 +268,30 @@ def test_the_verb_writes_and_checks(tmp_path):
     out.write_text(out.read_text() + "by hand\n")
     edited = CliRunner().invoke(app, [*flags, "--check"])
     assert "expected what `ferserve ledger --results" in edited.exception.message
+
+
+def test_a_frames_stages_stand_against_the_papers(results):
+    def spread(value):
+        return {"median_ms": value, "low_ms": value - 0.5, "high_ms": value + 0.5}
+
+    def frame(faces):
+        return {"faces": faces, "total": spread(10.0 * faces), "detect": spread(8.0), "preprocess": spread(0.2 * faces)}
+
+    machine = {"cpu": "Some CPU", "cores": 2, "onnxruntime": "1.30"}
+    table = {"kind": "realtime", "machine": machine, "model": "mobilenet 2.0.0", "precision": "int8"}
+    read = results(realtime=table | {"frames": [frame(4), frame(1)]})
+    found = find(InFrame(stage="preprocess"), read).paper
+    assert (found.value, found.low, found.high) == (0.2, -0.3, 0.7)
+    page = render(read)
+    assert "| 46.93 ms | 8.00 ms (7.50 to 8.50); quartiles, one core | **-38.93** |" in page
+    assert (
+        "| realtime.json | mobilenet 2.0.0 in int8, a frame with 4 faces 40.0 ms, 1 faces 10.0 ms |  | one photo | "
+        "Some CPU, 2 cores, ONNX Runtime 1.30 |" in page
+    )
+    assert find(InFrame(stage="detect"), []) is None
+
+
+def test_a_gpu_is_named_where_one_did_the_work(results):
+    gpu = MACHINE | {"accelerator": "Some GPU"}
+    assert "| Some GPU, 2 cores, torch 2.9 |" in render(results(a=_evaluation("mobilenet", 0.7, machine=gpu)))
+    assert "| Some CPU, 2 cores, torch 2.9 |" in render(results(a=_evaluation("mobilenet", 0.7)))

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -72,8 +72,9 @@ class FrameCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealtimeReport:
-    """The table, and what it was measured on."""
+    """The table, and what it was measured on; the ledger reads it where `kind` says so."""
 
+    kind: Literal["realtime"] = "realtime"
     machine: dict[str, str | int | float]
     model: str
     precision: Precision

@@ -66,6 +66,13 @@ class ByTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InFrame:
+    """A stage of a `realtime` result's frame with one face."""
+
+    stage: Literal["detect", "preprocess"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """A `served` result: photo in, expression out, among the faces found."""
 
@@ -92,7 +99,7 @@ class Occluded:
     region: Region
 
 
-Evidence = OnSplit | ByFolds | OnSet | ByTime | Served | OverRandom | Occluded
+Evidence = OnSplit | ByFolds | OnSet | ByTime | InFrame | Served | OverRandom | Occluded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +154,7 @@ _OCCLUDED: Final = (
     "was fitted on CK+, eight classes, and its split shares people. S3 prints no sizes of what it covers: ours lie by "
     "landmarks (docs/adr/0065)"
 )
+_NO_FRAMES: Final = "no result of `ferserve bench realtime photo.jpg --json` yet"
 _NO_STAGE: Final = "S4's second stage has not been run in this form"
 
 
@@ -351,18 +359,18 @@ def _s4_times() -> tuple[Claim, ...]:
         ),
         Claim(
             system="S4", what="detect faces in a frame", where="section 5.2", value=46.93, unit="ms", at_most=True,
-            why_not="`ferserve bench` prints it and leaves no result file yet",
+            evidence=InFrame(stage="detect"), why_not=_NO_FRAMES, note="640 x 480 in both; one core here",
         ),
         Claim(
             system="S4", what="preprocess one face", where="section 5.2", value=7.49, unit="ms", at_most=True,
-            why_not="`ferserve bench` prints it and leaves no result file yet",
+            evidence=InFrame(stage="preprocess"), why_not=_NO_FRAMES,
         ),
     )  # fmt: skip
 
 
 def _s5() -> tuple[Claim, ...]:
     weights = "ImageNet's weights are not to be had here; the recipe takes them as a state dict"
-    own = "identity learning on what there is instead of VGG-Face"
+    own = "random weights and four face nets' scores instead of VGG-Face; all of the net trained, 64 px"
     return (
         Claim(
             system="S5", what="ResNet-50, ImageNet", where="Table 1", value=33.46,
@@ -379,7 +387,7 @@ def _s5() -> tuple[Claim, ...]:
         Claim(
             system="S5", what="ResNet-152, VGG-Face", where="Table 1", value=57.8,
             evidence=OnSplit(archives=("transfer-resnet152", "transfer-resnet152-vggface2")),
-            why_not="needs a GPU and weights that are not to be had here", note=own,
+            why_not="needs a GPU: `ferserve train transfer-resnet152 --device cuda`", note=own,
         ),
     )  # fmt: skip
 

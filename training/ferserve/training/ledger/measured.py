@@ -12,6 +12,7 @@ from ferserve.training.ledger.claims import (
     ByFolds,
     ByTime,
     Evidence,
+    InFrame,
     Occluded,
     OnSet,
     OnSplit,
@@ -20,8 +21,8 @@ from ferserve.training.ledger.claims import (
 )
 
 KINDS: Final = (
-    "active-learning", "cross-dataset", "evaluation", "fine-tuning", "occlusion", "overlap", "probe", "served",
-    "tradeoff", "training",
+    "active-learning", "cross-dataset", "evaluation", "fine-tuning", "occlusion", "overlap", "probe", "realtime",
+    "served", "tradeoff", "training",
 )  # fmt: skip
 """Results that the ledger is made of; others, such as a detector's or a load test's, lie beside them."""
 
@@ -229,6 +230,17 @@ def _by_time(evidence: ByTime, results: Sequence[Result]) -> Measured | None:
     return None
 
 
+def _in_frame(evidence: InFrame, results: Sequence[Result]) -> Measured | None:
+    for result in _of_kind(results, "realtime"):
+        for frame in result.values["frames"]:
+            if frame["faces"] == 1:
+                value, low, high = (frame[evidence.stage][name] for name in ("median_ms", "low_ms", "high_ms"))
+                basis = "quartiles, one core"
+                figure = Figure(value=value, low=low, high=high, basis=basis, files=(result.name,))
+                return Measured(paper=figure, clean=None)
+    return None
+
+
 def _served(_evidence: Served, results: Sequence[Result]) -> Measured | None:
     for result in _of_kind(results, "served", archive="mobilenet", data="fer2013", split="public"):
         value, low, high = _percent(result.values["accuracy_found"])
@@ -295,6 +307,7 @@ _FINDERS: Final[dict[type[Evidence], Callable[[Any, Sequence[Result]], Measured 
     ByFolds: _by_folds,
     OnSet: _on_set,
     ByTime: _by_time,
+    InFrame: _in_frame,
     Served: _served,
     OverRandom: _over_random,
     Occluded: _occluded,

@@ -64,9 +64,15 @@ def _gap(claim: Claim, figure: Figure) -> str:
 def _files(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         values = result.values
-        machine = values.get("machine")
-        cpu = "" if machine is None else f"{machine['cpu']['name']}, {machine['cores']} cores, torch {machine['torch']}"
-        yield _row(result.name, _what(result), _configuration(result), _data(result), cpu)
+        yield _row(result.name, _what(result), _configuration(result), _data(result), _machine(values.get("machine")))
+
+
+def _machine(machine: dict[str, Any] | None) -> str:
+    if machine is None:
+        return ""
+    if isinstance(machine["cpu"], str):  # a benchmark's, which knows no torch
+        return f"{machine['cpu']}, {machine['cores']} cores, ONNX Runtime {machine['onnxruntime']}"
+    return f"{machine.get('accelerator') or machine['cpu']['name']}, {machine['cores']} cores, torch {machine['torch']}"
 
 
 def _what(result: Result) -> str:
@@ -109,6 +115,11 @@ def _tradeoff(values: dict[str, Any]) -> str:
     return "accuracy against time: " + ", ".join(dict.fromkeys(row["archive"] for row in values["candidates"]))
 
 
+def _realtime(values: dict[str, Any]) -> str:
+    frames = (f"{frame['faces']} faces {frame['total']['median_ms']:.1f} ms" for frame in values["frames"])
+    return f"{values['model']} in {values['precision']}, a frame with {', '.join(frames)}"
+
+
 def _over_random(values: dict[str, Any]) -> str:
     gains = (
         f"{row['strategy']} {100 * row['mean_gain']['mean']:+.2f} points"
@@ -124,6 +135,7 @@ _DESCRIPTIONS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "cross-dataset": _cross,
     "occlusion": _occlusion,
     "overlap": _overlap,
+    "realtime": _realtime,
     "tradeoff": _tradeoff,
     "active-learning": _over_random,
 }
@@ -167,6 +179,8 @@ def _data(result: Result) -> str:
     if result.kind == "overlap":
         sides = {side["name"]: side for audit in values["audits"] for side in (audit["first"], audit["second"])}
         return ", ".join(f"{name} {_short(side['data_sha256'])}" for name, side in sides.items())
+    if result.kind == "realtime":
+        return "one photo"
     return f"{values['data']} {_short(values['data_sha256'])}" if "data_sha256" in values else "fer2013"
 
 
