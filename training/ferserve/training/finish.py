@@ -107,12 +107,32 @@ def calibrate_run(
 ) -> Calibration:
     """Fit scaling and threshold on the validation split and write them down."""
     net, epoch = load_best(folder, recipe)
+    calibration = calibrate(net, recipe, validation, epoch=epoch, dropped=dropped, data_sha256=data_sha256)
+    calibration.write(folder)
+    return calibration
+
+
+def recalibrate(net: ExpressionNet, recipe: Recipe, validation: Examples, former: Calibration) -> Calibration:
+    """Scaling and threshold of a net that is no longer quite the run's; what its run was made from stays."""
+    return calibrate(
+        net, recipe, validation, epoch=former.epoch, dropped=former.dropped, data_sha256=former.data_sha256
+    )
+
+
+def calibrate(
+    net: ExpressionNet, recipe: Recipe, validation: Examples, *, epoch: int, dropped: dict[str, int], data_sha256: str
+) -> Calibration:
+    """Fit scaling and threshold of a net on the validation split.
+
+    Args:
+        epoch, dropped, data_sha256: of its run.
+    """
     logits_NK = predict_logits(net, validation.crops, size_px=recipe.final_size_px)
     labels_N = validation.asked(recipe).numpy()
     scaling = fit_scaling(logits_NK, labels_N)
     scores_NK = scaling.scores(logits_NK)
     threshold = uncertainty_threshold(scores_NK, labels_N)
-    calibration = Calibration(
+    return Calibration(
         epoch=epoch,
         scaling=scaling,
         uncertain_below=threshold,
@@ -121,5 +141,3 @@ def calibrate_run(
         dropped=dropped,
         data_sha256=data_sha256,
     )
-    calibration.write(folder)
-    return calibration

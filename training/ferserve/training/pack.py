@@ -16,16 +16,18 @@ from ferserve.faces.labels import LABELS
 from ferserve.faces.manifest import FORMAT, ArchiveManifest, DataSource
 from ferserve.faces.session import ScoringSession
 from ferserve.training.card import render_card
-from ferserve.training.compact import round_to_bits, store_whole
+from ferserve.training.compact import WholeWeights, round_to_bits, store_whole
 from ferserve.training.data.crops import data_sha256, make_crops
 from ferserve.training.data.errors import DataError
 from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.data.sources import read_source
+from ferserve.training.examples import Examples
 from ferserve.training.export import ScoringGraph, export_onnx, export_program, round_weights
-from ferserve.training.finish import Calibration, load_best
+from ferserve.training.finish import Calibration, load_best, recalibrate
 from ferserve.training.held_out import crop_faces, cut_splits
 from ferserve.training.int8 import Int8Graph, LeftOut, calibration_crops, make_int8
 from ferserve.training.measure import Measurement, measure, score_faces
+from ferserve.training.models.net import ExpressionNet
 from ferserve.training.origin import WEB, Origin, source_of
 from ferserve.training.recipe import Recipe
 from ferserve.training.visualize import plot_confusion, plot_reliability
@@ -55,18 +57,13 @@ def pack_run(
         DataError: the run is not finished, or the data has not both splits.
         DisagreementError: eager, program and ONNX differ by more than `PARITY`.
     """
-    recipe = Recipe.read(folder / "recipe.json")
-    calibration = Calibration.read(folder)
+    recipe, run_calibration = Recipe.read(folder / "recipe.json"), Calibration.read(folder)
     name, splits = read_source(data)
     if not {"train", "public"} <= set(splits):
         raise DataError(f"{name}: expected Training and PublicTest rows, found splits {', '.join(splits)}")
-    net, _ = load_best(folder, recipe)
-    net.fold_norms()
+    net, whole, calibration = _rounded(folder, recipe, run_calibration, splits, weight_bits=weight_bits)
     spec = recipe.preprocess
     shape = (spec.size_px, spec.size_px, spec.channels)
-    whole = None if weight_bits is None else round_to_bits(net, bits=weight_bits)
-    if whole is None:
-        round_weights(net)
     graph = ScoringGraph(net, size_px=recipe.final_size_px, scaling=calibration.scaling).eval()
     onnx, program = export_onnx(graph, crop_shape=shape), export_program(graph, crop_shape=shape)
     if whole is not None:
@@ -81,7 +78,7 @@ def pack_run(
     if weight_bits is None:
         int8 = _int8(onnx, splits, recipe, measured, cpu=cpu or read_cpu(), threads=threads)
     else:
-        int8 = LeftOut(reason=_bits_line(weight_bits, calibration, session, splits, recipe))
+        int8 = LeftOut(reason=_bits_line(weight_bits, run_calibration, calibration))
     manifest = _manifest(
         recipe, calibration, measured, int8, _sources(recipe, calibration, public, Origin.read(folder))
     )
@@ -125,16 +122,32 @@ def _int8(
     )
 
 
-def _bits_line(
-    bits: int, calibration: Calibration, session: ScoringSession, splits: Mapping[str, FaceSet], recipe: Recipe
-) -> str:
-    """What rounding to a few bits cost, on the faces that nothing was fitted on."""
-    validation = crop_faces(cut_splits(splits, recipe).validation, recipe.preprocess)
-    right = score_faces(session, validation.crops).argmax(axis=1) == validation.labels
-    before, after = 100 * calibration.after.accuracy.value, 100 * float(right.mean())
+def _rounded(
+    folder: Path,
+    recipe: Recipe,
+    calibration: Calibration,
+    splits: Mapping[str, FaceSet],
+    *,
+    weight_bits: int | None,
+) -> tuple[ExpressionNet, Mapping[str, WholeWeights] | None, Calibration]:
+    """The best net as it ships, its weights as whole numbers if they are of few bits, and its calibration."""
+    net, _ = load_best(folder, recipe)
+    net.fold_norms()
+    if weight_bits is None:
+        round_weights(net)
+        return net, None, calibration
+    whole = round_to_bits(net, bits=weight_bits)
+    # A net of few bits is surer or less sure than the run's own.
+    validation = Examples.of_faces(cut_splits(splits, recipe).validation, recipe.preprocess)
+    return net, whole, recalibrate(net, recipe, validation, calibration)
+
+
+def _bits_line(bits: int, run: Calibration, rounded: Calibration) -> str:
+    """What rounding to a few bits cost, on the faces that no gradient saw."""
+    before, after = (100 * each.after.accuracy.value for each in (run, rounded))
     return (
-        f"weights of {bits} bits keep the archive small, at {after:.2f} % on {len(right)} validation faces where the "
-        f"run's own had {before:.2f} %; there is no `.pt2` either, so TorchServe cannot load it"
+        f"weights of {bits} bits keep the archive small, at {after:.2f} % on {rounded.after.faces} validation faces "
+        f"where the run's own had {before:.2f} %; there is no `.pt2` either, so TorchServe cannot load it"
     )
 
 
