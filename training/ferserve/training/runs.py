@@ -137,8 +137,11 @@ def train_folds_run(
     current: list[Run] = []
 
     def stop() -> None:
-        for run in current[-1:]:
+        for run in current:
             run.ask_to_stop()
+
+    def goes_on(run: Run) -> None:
+        current[:] = [run]  # a run that is over must not keep its nets in memory
 
     def on_epoch(fold: int, row: EpochRow) -> None:
         progress.console.print(f"fold {fold}  epoch {row.epoch:3d}  loss {row.loss:.4f}  {100 * row.accuracy:.2f} %")
@@ -151,7 +154,7 @@ def train_folds_run(
             folder=folder,
             start_weights=start_weights,
             device=device,
-            on_run=current.append,
+            on_run=goes_on,
             on_epoch=on_epoch,
         )
     write_result(folder / "result.json", result)
