@@ -156,9 +156,9 @@ _OCCLUDED: Final = (
 )
 _TAUGHT: Final = "48 px; taught by four face nets' scores beside the labels; batch norm that folds away"
 _DEFAULT: Final = (
-    "start weights learnt from faces, not ImageNet; 128 px inside; taught by four such nets, on web faces without labels "
-    "too; FERPlus's votes by a second head. The paper's own settings at 48 px (`mobilenet-48`): 61.8 % of the validation "
-    "faces"
+    "start weights learnt from faces, not ImageNet; 128 px inside; taught by four such nets, on web faces without "
+    "labels too; FERPlus's votes by a second head. The paper's own settings at 48 px (`mobilenet-48`): 61.8 % of the "
+    "validation faces"
 )
 _NO_FRAMES: Final = "no result of `ferserve bench realtime photo.jpg --json` yet"
 _NO_STAGE: Final = "S4's second stage has not been run in this form"
