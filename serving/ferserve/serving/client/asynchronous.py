@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
@@ -13,10 +13,10 @@ from ferserve.serving.channels import open_aio_channel
 from ferserve.serving.client import calls
 from ferserve.serving.client.calls import Call, Result, StreamReply
 from ferserve.serving.client.failures import error_of_rpc
+from ferserve.serving.client.frame_call import FrameCall
 from ferserve.serving.client.retry import Attempts, ClientConfig
 from ferserve.serving.requests import AnalyzeOptions, FacesClassification, ImageAnalysis, ModelInfo
 from ferserve.serving.streams import StreamOptions
-from ferserve.v1 import expression_service_pb2 as pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
 
@@ -118,25 +118,21 @@ class AsyncClient:
         Raises:
             FerserveError: the stream as a whole failed; a single frame's error is its reply.
         """
-        broken: list[Exception] = []
-
-        async def requests() -> AsyncIterator[pb.StreamAnalyzeRequest]:
-            try:
-                async for frame in frames:
-                    yield calls.frame_to_pb(frame, options, stream, frame_timeout_s)
-            except Exception as error:  # noqa: BLE001 - gRPC would log it and cancel; the caller is to have it
-                broken.append(error)
-
-        call = self._stub.StreamAnalyze(requests(), timeout=timeout_s, metadata=self._config.metadata)
+        method: Any = self._stub.StreamAnalyze  # the stubs know no call without an iterator
+        call = FrameCall(method(timeout=timeout_s, metadata=self._config.metadata))
+        messages = (calls.frame_to_pb(frame, options, stream, frame_timeout_s) async for frame in frames)
+        sending = asyncio.create_task(call.send(messages))
         try:
-            async for message in call:
+            async for message in call.replies():
                 yield calls.reply_from_pb(message)
         except grpc.RpcError as failure:
             raise error_of_rpc(failure, self._target) from failure
         finally:
             call.cancel()
-        if broken:
-            raise broken[0]
+            sending.cancel()
+            (ended,) = await asyncio.gather(sending, return_exceptions=True)
+        if isinstance(ended, Exception):
+            raise ended
 
     async def _run(self, call: Call[Result], timeout_s: float | None) -> Result:
         attempts = Attempts(self._config, timeout_s, self._clock)
