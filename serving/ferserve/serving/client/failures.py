@@ -14,12 +14,16 @@ from ferserve.serving.status import error_of
 _TOO_LARGE_WORDS: Final = "larger than max"
 
 
+class NoAnswerError(NotReadyError):
+    """No server is there, or the connection broke before its answer; what was asked may have been done or not."""
+
+
 def error_of_rpc(failure: grpc.RpcError, target: str) -> FerserveError:
     """The error of a failed call to `target`.
 
-    Failures that ferserve did not answer itself carry no reason; they become NotReadyError (no server there, or the
-    connection broke), DeadlineError, CallCancelledError or ImageTooLargeError (a request above the server's message
-    limit), and else a plain `FerserveError` with gRPC's own words. None of them names a time to retry after.
+    Failures that ferserve did not answer itself carry no reason; they become NoAnswerError, DeadlineError,
+    CallCancelledError or ImageTooLargeError (a request above the server's message limit), and else a plain
+    `FerserveError` with gRPC's own words. None of them names a time to retry after.
     """
     call = cast("grpc.Call", failure)  # what gRPC raises is both; the types do not say so
     answered = _answered(call)
@@ -28,7 +32,7 @@ def error_of_rpc(failure: grpc.RpcError, target: str) -> FerserveError:
     code, details = call.code(), call.details() or "no details"
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return NotReadyError(f"no answer from {target}: {details}")
+            return NoAnswerError(f"no answer from {target}: {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(f"no answer from {target} in time: {details}")
         case grpc.StatusCode.CANCELLED:
