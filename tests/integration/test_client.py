@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-from typing import ClassVar
 
 import grpc
 import pytest
@@ -204,19 +203,27 @@ async def test_no_server_is_tried_again_after_pauses_that_grow(connect, grpc_gat
     assert all(most / 2 <= waited <= most for waited, most in zip(waits.waited_s, longest_s, strict=True))
 
 
-async def test_a_call_that_broke_is_sent_again_under_the_same_id(connect, sample_model):
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
+        (grpc.StatusCode.CANCELLED, "CANCELLED"),  # the server stopped before it saw the call
+        (grpc.StatusCode.INTERNAL, "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"),  # by a proxy
+    ],
+    ids=["closed", "stopped", "reset"],
+)
+async def test_a_call_that_broke_is_sent_again_under_the_same_id(connect, sample_model, code, details):
     class Breaks(service_grpc.ExpressionServiceServicer):
-        ids: ClassVar[list] = []
-
         async def GetModel(self, _request, context):  # noqa: N802 - the service's own name
-            self.ids.append(dict(context.invocation_metadata())["x-request-id"])
-            if len(self.ids) < 3:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            ids.append(dict(context.invocation_metadata())["x-request-id"])
+            if len(ids) < 3:
+                await context.abort(code, details)
             return service_pb.GetModelResponse(model=model_to_pb(sample_model))
 
+    ids = []
     async with serving(Breaks()) as target, connect(target) as client:
         assert await client.model() == await client.model() == sample_model
-    first, second, third, other = Breaks.ids
+    first, second, third, other = ids
     assert first == second == third != other
 
 
