@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.proxies import Envoy
 
 
 class Served:
@@ -69,3 +70,28 @@ def start_gateway(ferserve_command, tmp_path_factory) -> Iterator[Callable[..., 
 def served(start_gateway) -> Served:
     """One gateway for all tests of a module."""
     return start_gateway()
+
+
+@pytest.fixture
+def start_envoy(tmp_path) -> Iterator[Callable[..., Envoy]]:
+    """Starts Envoys in front of gateways' gRPC ports; all of them are stopped at the end."""
+    running = []
+
+    def start(gateways: list[int], **settings: object) -> Envoy:
+        running.append(Envoy(gateways, tmp_path, **settings))
+        return running[-1]
+
+    yield start
+    for envoy in running:
+        envoy.stop()
+
+
+@pytest.fixture
+def tell(capsys) -> Callable[[str], None]:
+    """Writes a line past pytest's capture."""
+
+    def write(line: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{line}\n")
+
+    return write

@@ -16,15 +16,15 @@ BLOCK: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """Bytes kept for each request, with its 95 % interval."""
+    """Bytes kept for each request, or for each second where those were given, with its 95 % interval."""
 
-    bytes_per_request: float
+    slope: float
     low: float
     high: float
 
     def __str__(self) -> str:
         """For people."""
-        return f"{self.bytes_per_request:.0f} bytes a request (95 % interval {self.low:.0f} to {self.high:.0f})"
+        return f"{self.slope:.0f} bytes a request (95 % interval {self.low:.0f} to {self.high:.0f})"
 
 
 def resident_bytes(pid: int) -> int:
@@ -38,17 +38,17 @@ def peak_resident_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def growth(requests: Floats, resident: Floats) -> Growth:
+def growth(progress: Floats, resident: Floats) -> Growth:
     """The Theil-Sen slope over the second half of the readings: the first half may still fill caches and arenas.
 
     The interval is that of a bootstrap over blocks of residuals.
 
     Args:
-        requests: answered before each reading, rising.
+        progress: requests answered, or seconds passed, before each reading; rising.
         resident: bytes at each reading.
     """
-    half = len(requests) // 2
-    x, y = requests[half:].astype(float), resident[half:].astype(float)
+    half = len(progress) // 2
+    x, y = progress[half:].astype(float), resident[half:].astype(float)
     slope = _slope(x, y)
     residuals = y - slope * x
     rng = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def growth(requests: Floats, resident: Floats) -> Growth:
     places = (starts[:, :, None] + np.arange(BLOCK)).reshape(RESAMPLES, -1)[:, : len(x)]
     slopes = [slope + _slope(x, residuals[place]) for place in places]
     low, high = np.percentile(slopes, [2.5, 97.5])
-    return Growth(bytes_per_request=slope, low=float(low), high=float(high))
+    return Growth(slope=slope, low=float(low), high=float(high))
 
 
 def _slope(x: Floats, y: Floats) -> float:

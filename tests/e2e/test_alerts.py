@@ -1,13 +1,7 @@
 """Two gateways behind a real Envoy, a real Prometheus and a real Alertmanager: who is woken when one of them dies."""
 
 import json
-import shutil
-import socket
-import subprocess
 import threading
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +9,7 @@ import cv2
 import httpx
 import pytest
 import skimage.data
-import yaml
+from tests.e2e.proxies import free_port, start, until, write
 
 from ferserve.faces.errors import FerserveError
 from ferserve.serving.client import Client, ClientConfig
@@ -23,22 +17,8 @@ from ferserve.serving.client import Client, ClientConfig
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "k8s" / "components" / "monitoring" / "rules.yaml"
-ENVOY_CONFIG = ROOT / "k8s" / "components" / "envoy" / "envoy-config.yaml"
-ENVOY = ROOT / ".cache" / "ops" / "envoy" / "bin" / "envoy"
 FIRES_AFTER_S, SLACK_S = 180.0, 60.0
 """`for` of FerserveGatewayDown, and what scrapes, evaluations and a busy machine may add."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-def until(true: Callable[[], bool], within_s: float, what: str) -> None:
-    give_up_s = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < give_up_s, f"not within {within_s} s: {what}"
-        time.sleep(0.2)
 
 
 class Webhook:
@@ -70,35 +50,11 @@ class Webhook:
 def run(tmp_path):
     """Start programs whose settings are files; they are stopped after the test."""
     running = []
-
-    def start(program: str | Path, *arguments: str) -> None:
-        assert shutil.which(program), f"{program} is missing: run tests/system_packages.sh and tests/ops/tools.sh"
-        with (tmp_path / f"{Path(program).name}.log").open("wb") as log:
-            running.append(subprocess.Popen([str(program), *arguments], stdout=log, stderr=log, cwd=tmp_path))
-
-    yield start
+    yield lambda program, *arguments: running.append(start(program, *arguments, folder=tmp_path))
     for process in running:
         process.terminate()
     for process in running:
         process.wait(30)
-
-
-def write(file: Path, content: object) -> str:
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return str(file)
-
-
-def envoy_settings(folder: Path, gateways: list[int], *, grpc: int, ready: int) -> str:
-    """The settings that ship, with this machine's addresses."""
-    settings = yaml.safe_load(ENVOY_CONFIG.read_text(encoding="utf-8"))
-    settings["admin"]["address"]["socket_address"]["port_value"] = free_port()
-    for listener, port in zip(settings["static_resources"]["listeners"], (grpc, ready), strict=True):
-        listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
-    (cluster,) = settings["static_resources"]["clusters"]
-    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-        {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}} for port in gateways
-    ]
-    return write(folder / "envoy.yaml", settings)
 
 
 def prometheus_settings(folder: Path, gateways: list[int], *, alertmanager: int) -> str:
@@ -130,7 +86,7 @@ def answered(admin_port: int) -> int:
 
 
 def test_the_death_of_one_gateway_wakes_for_that_alone_and_callers_hardly_notice(
-    start_gateway, tiny_archive, run, tmp_path
+    start_gateway, start_envoy, tiny_archive, run, tmp_path
 ):
     ports = [(free_port(), free_port()) for _ in range(2)]
     flags = [
@@ -138,8 +94,8 @@ def test_the_death_of_one_gateway_wakes_for_that_alone_and_callers_hardly_notice
         for grpc, admin in ports
     ]
     gateways = [start_gateway(*each) for each in flags]
-    webhook, grpc, ready, alertmanager, web = Webhook(), *(free_port() for _ in range(4))
-    run(ENVOY, "-c", envoy_settings(tmp_path, [port for port, _ in ports], grpc=grpc, ready=ready), "-l", "warning")
+    webhook, alertmanager, web = Webhook(), free_port(), free_port()
+    envoy = start_envoy([port for port, _ in ports])
     run(
         "prometheus-alertmanager",
         f"--config.file={alertmanager_settings(tmp_path, webhook)}",
@@ -155,15 +111,10 @@ def test_the_death_of_one_gateway_wakes_for_that_alone_and_callers_hardly_notice
         f"--storage.tsdb.path={tmp_path / 'series'}",
     )
 
-    def is_ready() -> bool:
-        with suppress(httpx.TransportError):
-            return httpx.get(f"http://127.0.0.1:{ready}/ready").status_code == 200
-        return False
-
-    until(is_ready, SLACK_S, "Envoy finds a gateway")
+    envoy.wait_until_ready()
     small = cv2.resize(skimage.data.astronaut()[:, :, ::-1], (128, 128), interpolation=cv2.INTER_AREA)
     photo = cv2.imencode(".jpg", small)[1].tobytes()
-    with Client(f"127.0.0.1:{grpc}", ClientConfig(timeout_s=30.0)) as client:
+    with Client(envoy.target, ClientConfig(timeout_s=30.0)) as client:
         for _ in range(40):
             client.analyze(photo)
         assert min(answered(admin) for _, admin in ports) >= 8

@@ -1,11 +1,13 @@
 """The default archive on a real TorchServe, as it ships: asked directly, and behind a real gateway."""
 
+import asyncio
 import io
 import json
 import os
 import signal
 import sys
 import time
+from itertools import repeat
 from pathlib import Path
 
 import grpc
@@ -25,6 +27,12 @@ from ferserve.faces.labels import LABELS
 from ferserve.faces.preprocess import face_crop
 from ferserve.faces.session import ScoringSession
 from ferserve.faces.wire import PhotoOptions, RemoteError, read_reply, unpack_photos
+from ferserve.serving.benchmarks.capacity import goodput_blocks
+from ferserve.serving.benchmarks.estimates import Samples, estimate, mean, ratio
+from ferserve.serving.benchmarks.exchanges import Ending
+from ferserve.serving.benchmarks.generator import Generator
+from ferserve.serving.benchmarks.payloads import Payloads
+from ferserve.serving.benchmarks.transports import GrpcTransport
 from ferserve.serving.client import Client
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.config import WorkersConfig
@@ -39,6 +47,7 @@ CROPS = 96
 TOLERANCE = 1e-3
 LOADING_S = 120
 MODEL = "mobilenet"
+CALLERS, TURNS, TURN_S, WORTH = 32, 3, 5.0, 3.0
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +269,27 @@ def test_a_killed_server_comes_back_once_it_is_started_again(torchserve, gateway
         sys.stdout.write(
             f"\nTorchServe killed and started: listens after {listens_s:.1f} s, scores after {took_s:.1f} s\n"
         )
+
+
+@pytest.mark.long
+def test_faces_of_many_callers_in_one_batch_are_worth_three_single_requests(gateway, photo, tell):
+    work = Payloads(photo, crops=1, side_px=None, crowd_side_px=640, timeout_s=30.0).work()
+    blocks: dict[int, list[Samples]] = {1: [], CALLERS: []}
+
+    async def measure() -> None:
+        async with Generator(GrpcTransport(gateway.grpc)) as generator:
+            await generator.connect()
+            for _ in range(TURNS):
+                for callers, measured in blocks.items():
+                    exchanges = await generator.keep_busy(repeat(work), callers, TURN_S)
+                    assert {exchange.ending for exchange in exchanges} == {Ending.OK}
+                    measured.extend(goodput_blocks(exchanges, TURN_S))
+
+    asyncio.run(measure())
+    one, many = (estimate(measured, mean).value for measured in blocks.values())
+    gain = ratio(blocks[CALLERS], blocks[1], mean)
+    tell(
+        f"TorchServe, faces a second: one request at a time {one:.0f}, {CALLERS} callers in batches {many:.0f}: "
+        f"{gain.value:.1f} times as many ({gain.low:.1f} to {gain.high:.1f})"
+    )
+    assert gain.value >= WORTH

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -63,17 +62,6 @@ def start_triton(repository, tmp_path):
     yield start
     for server in servers:
         server.stop()
-
-
-@pytest.fixture
-def tell(capsys) -> Callable[[str], None]:
-    """Writes a line past pytest's capture."""
-
-    def write(line: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{line}\n")
-
-    return write
 
 
 class Load:

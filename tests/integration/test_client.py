@@ -7,8 +7,8 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from ferserve.faces.errors import FerserveError, ImageTooLargeError, InvalidImageError
-from ferserve.serving.client import AsyncClient, Client, ClientConfig
-from ferserve.serving.convert import analysis_to_pb
+from ferserve.serving.client import AsyncClient, Client, ClientConfig, NoAnswerError
+from ferserve.serving.convert import analysis_to_pb, model_to_pb
 from ferserve.serving.errors import (
     CallCancelledError,
     DeadlineError,
@@ -18,6 +18,7 @@ from ferserve.serving.errors import (
 )
 from ferserve.serving.requests import AnalyzeOptions, Priority
 from ferserve.serving.streams import StreamMode, StreamOptions
+from ferserve.v1 import expression_service_pb2 as service_pb
 from ferserve.v1 import expression_service_pb2_grpc as service_grpc
 
 BULK = AnalyzeOptions(priority=Priority.BULK, max_faces=2)
@@ -87,6 +88,17 @@ def connect(request, waits):
 async def client(connect, grpc_gateway):
     async with connect(grpc_gateway.target) as client:
         yield client
+
+
+@contextlib.asynccontextmanager
+async def serving(servicer):
+    """A real server of another make; its target."""
+    server = grpc.aio.server()
+    service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
 
 
 async def frames_of(*images):
@@ -181,12 +193,38 @@ async def test_an_error_without_a_delay_is_not_retried(client, grpc_gateway, wai
     assert len(grpc_gateway.analyzer.asked) == 1
 
 
-async def test_no_server_is_not_ready_and_not_retried(connect, grpc_gateway, waits):
+async def test_no_server_is_tried_again_after_pauses_that_grow(connect, grpc_gateway, waits):
     await grpc_gateway.server.stop(None)
-    async with connect(grpc_gateway.target) as client:
-        with pytest.raises(NotReadyError, match=f"^no answer from {grpc_gateway.target}: "):
+    async with connect(grpc_gateway.target, max_attempts=7) as client:
+        with pytest.raises(NoAnswerError, match=f"^no answer from {grpc_gateway.target}: "):
             await client.models()
-    assert waits.waited_s == []
+    longest_s = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
+    assert len(waits.waited_s) == len(longest_s)
+    assert all(most / 2 <= waited <= most for waited, most in zip(waits.waited_s, longest_s, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
+        (grpc.StatusCode.CANCELLED, "CANCELLED"),  # the server stopped before it saw the call
+        (grpc.StatusCode.INTERNAL, "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"),  # by a proxy
+    ],
+    ids=["closed", "stopped", "reset"],
+)
+async def test_a_call_that_broke_is_sent_again_under_the_same_id(connect, sample_model, code, details):
+    class Breaks(service_grpc.ExpressionServiceServicer):
+        async def GetModel(self, _request, context):  # noqa: N802 - the service's own name
+            ids.append(dict(context.invocation_metadata())["x-request-id"])
+            if len(ids) < 3:
+                await context.abort(code, details)
+            return service_pb.GetModelResponse(model=model_to_pb(sample_model))
+
+    ids = []
+    async with serving(Breaks()) as target, connect(target) as client:
+        assert await client.model() == await client.model() == sample_model
+    first, second, third, other = ids
+    assert first == second == third != other
 
 
 async def test_a_request_above_the_servers_message_limit_is_too_large(connect, start_grpc):
@@ -213,14 +251,9 @@ async def test_details_of_another_make_are_not_taken_for_ferserves(connect):
             status = rpc_status.to_status(Status(code=14, message="no upstream"))
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not what the details say", status.trailing_metadata)
 
-    server = grpc.aio.server()
-    service_grpc.add_ExpressionServiceServicer_to_server(Proxy(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with connect(f"127.0.0.1:{port}") as client:
+    async with serving(Proxy()) as target, connect(target) as client:
         with pytest.raises(NotReadyError, match=r": not what the details say$"):
             await client.models()
-    await server.stop(None)
 
 
 async def test_a_stream_gives_each_frame_its_reply(client, grpc_gateway):

@@ -125,7 +125,7 @@ def test_the_capacity_table_marks_the_best_row(capsys):
 
 def test_what_was_not_observed_is_null():
     told = plain({"loads": [report(1, 5.0)]})
-    assert told["loads"][0]["cpu"] == {"generator": 0.1, "gateway": None}
+    assert told["loads"][0]["cpu"] == {"generator": 0.1, "gateway": None, "others": None}
     assert told["loads"][0]["latency"]["all"]["p99_ms"]["value"] is None
 
 

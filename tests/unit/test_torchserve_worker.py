@@ -1,13 +1,11 @@
 """The worker against a real gRPC server of TorchServe's service, behind which the archive's real handler answers."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import AsyncExitStack
 
-import grpc
 import numpy as np
 import pytest
-from grpc import aio
+from tests.made_up.torchserve_service import torchserve_service
 
 from ferserve.faces.archive import read_archive
 from ferserve.faces.arrays import pack_array
@@ -17,55 +15,16 @@ from ferserve.faces.errors import ArchiveError, Reason
 from ferserve.faces.precision import resolve_precision
 from ferserve.faces.preprocess import face_crop
 from ferserve.faces.session import ScoringSession
-from ferserve.faces.wire import Description, PhotoOptions
-from ferserve.handlers.answering import Answerer
-from ferserve.handlers.face_handler import FaceHandler
-from ferserve.handlers.image_handler import ImageHandler
+from ferserve.faces.wire import PhotoOptions
 from ferserve.handlers.question import Reply
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.config import WorkersConfig
 from ferserve.serving.workers.protocol import check_shape
 from ferserve.serving.workers.torchserve import TorchServeWorker
-from ferserve.torchserve.inference_service_pb2 import PredictionResponse
-from ferserve.torchserve.inference_service_pb2_grpc import (
-    InferenceAPIsServiceServicer,
-    add_InferenceAPIsServiceServicer_to_server,
-)
 
 SHAPE = (24, 24, 1)
 ERROR = b'{"error": {"reason": "INVALID_REQUEST", "message": "expected something else"}}'
 FAILED = b'{"code": 503, "type": "InternalServerException", "message": "/srv/secret failed"}'
-
-
-class TorchServe(InferenceAPIsServiceServicer):
-    """TorchServe's gRPC service with one model. `replace` stands in the place of the handler's answer to crops."""
-
-    def __init__(self, answerer, model="tiny"):
-        self.answerer = answerer
-        self.model = model
-        self.replace = None
-        self.remaining_s = []
-        self.hold = None
-        self.was_asked, self.was_cancelled = asyncio.Event(), asyncio.Event()
-
-    async def Ping(self, request, context):  # noqa: N802 - TorchServe's name
-        raise NotImplementedError
-
-    async def Predictions(self, request, context):  # noqa: N802 - the same
-        self.remaining_s.append(context.time_remaining())
-        if request.model_name != self.model:
-            await context.abort(grpc.StatusCode.INTERNAL, f"Model {request.model_name} not found in /srv/secret")
-        if self.hold is not None:
-            self.was_asked.set()
-            try:
-                await self.hold.wait()
-            except asyncio.CancelledError:
-                self.was_cancelled.set()
-                raise
-        if self.replace is not None and "crops" in request.input:
-            return PredictionResponse(prediction=self.replace)
-        (reply,) = self.answerer.replies([dict(request.input)])
-        return PredictionResponse(prediction=reply.body)
 
 
 @pytest.fixture(scope="module")
@@ -78,38 +37,15 @@ def session(archive):
     return ScoringSession.from_archive(archive)
 
 
-@pytest.fixture(scope="module")
-def description(archive):
-    manifest = archive.manifest
-    return Description(
-        model=manifest.name,
-        version=manifest.version,
-        program_sha256=manifest.members["model.pt2"],
-        preprocess_sha256=manifest.preprocess_sha256,
-        precision="fp32",
-        device="cpu",
-        detector="haar",
-    )
-
-
 @pytest.fixture
-async def serve(archive, session, description):
+async def serve(archive):
     """Start a server; gives it and its endpoint."""
-    servers = []
+    async with AsyncExitStack() as running:
 
-    async def start(**other):
-        images = ImageHandler(archive.manifest, default_detector(), DecodeLimits(), executor=ThreadPoolExecutor(1))
-        answerer = Answerer(session.score, FaceHandler(SHAPE), images, replace(description, **other))
-        service, server = TorchServe(answerer), aio.server()
-        add_InferenceAPIsServiceServicer_to_server(service, server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        servers.append(server)
-        return service, f"127.0.0.1:{port}"
+        async def start(**described):
+            return await running.enter_async_context(torchserve_service(archive, **described))
 
-    yield start
-    for server in servers:
-        await server.stop(0)
+        yield start
 
 
 def config(endpoint, call_timeout_s=30.0):

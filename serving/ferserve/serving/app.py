@@ -29,7 +29,7 @@ from ferserve.serving.rest_api import create_rest_app
 from ferserve.serving.rest_stream import max_message_bytes
 from ferserve.serving.tls import ServerTls, server_tls
 from ferserve.serving.tracing import TracedRequests, open_tracing
-from ferserve.serving.tracing_doors import TracedApp, TracedServices
+from ferserve.serving.tracing_doors import TracedApp, TracedCalls
 
 LAST_BYTES_S: Final = 1.0
 """After the drain, for answers that are computed but not yet through the network."""
@@ -192,7 +192,7 @@ class Gateway:
                 observer=observer,
                 gate=gate,
                 tls=tls,
-                before=() if self._tracing is None else (TracedServices(self._tracing),),
+                on_call=None if self._tracing is None else TracedCalls(self._tracing),
                 version=package,
             )
         except RuntimeError:  # gRPC says no more than that it failed

@@ -31,6 +31,7 @@ _PRIORITIES = {
     pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     pb.PRIORITY_BULK: Priority.BULK,
 }
+REQUEST_ID_KEY: Final = "x-request-id"
 PRIORITY_KEY: Final = "x-priority"
 _PRIORITY_NAMES = {priority: priority.name.lower() for priority in Priority}
 _NAMED_PRIORITIES = {name: priority for priority, name in _PRIORITY_NAMES.items()}

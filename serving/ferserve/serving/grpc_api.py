@@ -1,7 +1,7 @@
 """gRPC in front of the analyzer: translates, reports errors as `google.rpc.Status`, and decides nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,7 +23,7 @@ from ferserve.serving.convert import (
     stream_reply_to_pb,
 )
 from ferserve.serving.grpc_calls import GrpcCalls, current_call, log_internal
-from ferserve.serving.grpc_requests import Arrivals, CallTable, Context
+from ferserve.serving.grpc_requests import Arrivals, CallTable, Context, OnCall
 from ferserve.serving.grpc_stream import IncomingFrames
 from ferserve.serving.health import Health, HealthState
 from ferserve.serving.observing import RequestObserver, encoding
@@ -214,7 +214,7 @@ def build_grpc_server(
     version: str,
     gate: Gate = OPEN,
     tls: ServerTls | None = None,
-    before: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg] # the stubs alone take arguments
+    on_call: OnCall | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """Build the server with its health and reflection services and bind its port; `await server.start()` runs it.
 
@@ -232,7 +232,7 @@ def build_grpc_server(
         version: of the package, for those who ask the server's.
         gate: asked about every call before its message is read.
         tls: what connections are secured with; None for none.
-        before: interceptors that a call meets first.
+        on_call: told of each call before anything else is.
     Returns:
         The server and the port it is bound to.
     Raises:
@@ -246,8 +246,8 @@ def build_grpc_server(
     )
     places = {StreamMode.RECORDED: config.max_stream_frames_in_flight, StreamMode.LIVE: live_frames}
     servicer = ExpressionServicer(analyzer, health, calls, places=places, bodies=bodies, observer=observer)
-    table = _method_table(calls, servicer, InferenceProtocol(analyzer, health, version=version), health)
-    server = grpc.aio.server(interceptors=before, options=config.channel_options)
+    table = _method_table(calls, servicer, InferenceProtocol(analyzer, health, version=version), health, on_call)
+    server = grpc.aio.server(options=config.channel_options)
     server.add_generic_rpc_handlers((table,))
     address = f"{config.host}:{config.port}"
     if tls is None:
@@ -265,10 +265,14 @@ def _check_message_size(config: GrpcConfig, max_image_bytes: int) -> None:
 
 
 def _method_table(
-    calls: GrpcCalls, servicer: ExpressionServicer, protocol: InferenceProtocol, health: Health
+    calls: GrpcCalls,
+    servicer: ExpressionServicer,
+    protocol: InferenceProtocol,
+    health: Health,
+    on_call: OnCall | None,
 ) -> CallTable:
     """All that the server answers to: our service, the Open Inference Protocol, health and reflection."""
-    table = CallTable(calls.surrounded, SERVICES)
+    table = CallTable(calls.surrounded, SERVICES, on_call)
     server: Any = table  # what adds methods expects a server
     service_grpc.add_ExpressionServiceServicer_to_server(servicer, server)
     add_inference_service(protocol, server)

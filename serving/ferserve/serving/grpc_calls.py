@@ -18,7 +18,7 @@ import grpc
 from ferserve.faces.errors import Reason
 from ferserve.serving.access import Gate
 from ferserve.serving.body_budget import BodyBudget
-from ferserve.serving.convert import PRIORITY_KEY, priority_of_metadata
+from ferserve.serving.convert import PRIORITY_KEY, REQUEST_ID_KEY, priority_of_metadata
 from ferserve.serving.grpc_requests import Arrivals, Context, Handler, parsed, stream_handler
 from ferserve.serving.health import Health
 from ferserve.serving.logs import REQUEST_ID
@@ -27,7 +27,6 @@ from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import Priority, RequestContext
 from ferserve.serving.status import RICH_STATUS_KEY, grpc_status, public_error
 
-REQUEST_ID_KEY: Final = "x-request-id"
 AUTHORIZATION_KEY: Final = "authorization"
 PROBES: Final = frozenset({"ServerLive", "ServerReady", "ServerMetadata"})
 """They ask for no key, as grpc.health.v1."""

@@ -24,6 +24,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the stubs o
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Parse = Callable[[bytes], Message]
 Wrap = Callable[[str, Any], Handler]
+OnCall = Callable[[grpc.HandlerCallDetails], None]
 
 
 class CallTable(grpc.GenericRpcHandler):  # type: ignore[type-arg] # the same
@@ -35,10 +36,12 @@ class CallTable(grpc.GenericRpcHandler):  # type: ignore[type-arg] # the same
     Args:
         wrap: makes of a method's name and its handler the one that is called, for the methods of `services`.
         services: full names; the methods of others are taken as they are.
+        on_call: told of each call, in the context that the call runs in.
     """
 
-    def __init__(self, wrap: Wrap, services: Sequence[str]) -> None:
+    def __init__(self, wrap: Wrap, services: Sequence[str], on_call: OnCall | None = None) -> None:
         self._wrap = wrap
+        self._on_call = on_call
         self._services = frozenset(services)
         self._handlers: dict[str, Handler] = {}
 
@@ -53,6 +56,8 @@ class CallTable(grpc.GenericRpcHandler):  # type: ignore[type-arg] # the same
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """The handler of one call; None where there is no such method."""
+        if self._on_call is not None:
+            self._on_call(handler_call_details)
         return self._handlers.get(handler_call_details.method)
 
 

@@ -15,6 +15,7 @@ from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import Priority, RequestContext
 from ferserve.serving.rest_body import JSON
 from ferserve.serving.rest_calls import request_context
+from ferserve.serving.rest_gate import IDENTIFIED
 from ferserve.serving.rest_middleware import REFUSED_ROUTE
 
 PICTURES: Final = frozenset({"/v1/images:analyze", "/v1/faces:classify", "/v1/faces:occlusion"})
@@ -27,7 +28,7 @@ class Door:
 
     Args:
         check_room: raises where there is none for a picture of this priority.
-        gate: asked first about those who are refused, as by the routes about all others.
+        gate: asked first, and then by the routes no more.
     """
 
     def __init__(self, app: ASGIApp, *, check_room: CheckRoom, gate: Gate) -> None:
@@ -47,10 +48,12 @@ class Door:
         if priority is None:
             return
         try:
+            # First, or those without a key would count among the refused, and be told how full the house is.
+            self._gate.identify(headers.getlist("authorization"), Scope.ANALYZE)
+            scope["state"][IDENTIFIED] = Scope.ANALYZE
             self._check_room(priority, request_context(Request(scope)))
         except FerserveError:
             scope["state"][REFUSED_ROUTE] = scope["path"]
-            self._gate.identify(headers.getlist("authorization"), Scope.ANALYZE)
             raise
 
 

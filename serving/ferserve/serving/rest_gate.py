@@ -16,13 +16,16 @@ from ferserve.serving.purposes import Scope
 STREAM_PROTOCOL: Final = "ferserve.v1"
 """What a browser offers beside its key, and is answered with: it wants one of its offers back, not the key."""
 KEY_PROTOCOL: Final = "ferserve.key."
+IDENTIFIED: Final = "identified"
+"""In a request's state: the scope that its caller was let in for already."""
 
 
 def asking(gate: Gate, scope: Scope) -> Callable[[Request], Awaitable[None]]:
     """A dependency of routes that are for callers with this scope."""
 
     async def ask(request: Request) -> None:  # a coroutine, or FastAPI runs it on a thread, in a context of its own
-        gate.identify(request.headers.getlist("authorization"), scope)
+        if request.scope["state"].get(IDENTIFIED) is not scope:
+            gate.identify(request.headers.getlist("authorization"), scope)
 
     return ask
 

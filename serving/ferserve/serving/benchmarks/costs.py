@@ -5,8 +5,8 @@ import json
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from dataclasses import dataclass, replace
+from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +48,8 @@ class Costs:
 
     Attributes:
         cores: of the machine it was measured on.
+        crowding: a request's CPU time while all cores compute, over that of one alone; cores share caches, memory and
+            the interpreter's lock.
         face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms.
     """
 
@@ -55,6 +57,7 @@ class Costs:
     face_ms: float
     batch_ms: float
     kinds: tuple[KindCost, ...]
+    crowding: float = 1.0
 
     def line(self) -> Line:
         """The worker's latency."""
@@ -67,6 +70,7 @@ class Costs:
         return GatewayModel(
             line=self.line(),
             cores=self.cores,
+            crowding=self.crowding,
             threads=settings.analyzer.threads,
             worker_slots=settings.embedded.threads if is_here else settings.workers.concurrency * servers,
             worker_is_here=is_here,
@@ -101,13 +105,21 @@ class Costs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One load, foreseen and measured."""
+    """One load, foreseen and measured.
+
+    Attributes:
+        cores: that were there for gateway and callers, as far as nothing else used them.
+        caller_ms: of CPU time for each request, which the callers took of the same cores.
+    """
 
     offered_per_s: float
     foreseen: Row
     goodput_per_s: float
     p50_ms: float
     p99_ms: float
+    busy: float
+    cores: float
+    caller_ms: float
 
 
 def read_costs(file: Path) -> Costs:
@@ -125,19 +137,31 @@ def read_costs(file: Path) -> Costs:
 
 
 async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[Work], *, each_s: float) -> Costs:
-    """Ask for each work alone for `each_s` seconds, one request at a time.
+    """Ask for each work for `each_s` seconds one at a time, and for so long with as many callers as there are cores.
 
     Args:
         works: whole pictures.
         crops: calls with ready-made crops, of several sizes: they show how a batch's latency grows.
     """
+    cores = available_cores()
     async with Generator(GrpcTransport(own.target)) as generator:
         await generator.connect()
         await generator.keep_busy(cycle(crops), 1, each_s)
-    line = await asyncio.to_thread(read_line, own.admin)
+        line = await asyncio.to_thread(read_line, own.admin)
+        alone_s = [await _cpu_s(own, generator, work, 1, each_s) for work in works]
+        crowded_s = [await _cpu_s(own, generator, work, cores, each_s) for work in works]
     async with AsyncClient(own.target) as client:
-        kinds = [await _kind_cost(own, client, work, line, each_s) for work in works]
-    return Costs(cores=available_cores(), face_ms=line.job_s * 1000, batch_ms=line.fixed_s * 1000, kinds=tuple(kinds))
+        kinds = [
+            await _kind_cost(client, work, line, cpu_s=cpu_s, each_s=each_s)
+            for work, cpu_s in zip(works, alone_s, strict=True)
+        ]
+    return Costs(
+        cores=cores,
+        face_ms=line.job_s * 1000,
+        batch_ms=line.fixed_s * 1000,
+        kinds=tuple(kinds),
+        crowding=max(sum(crowded_s) / sum(alone_s), 1.0),
+    )
 
 
 def read_line(admin: str) -> Line:
@@ -151,15 +175,22 @@ def read_line(admin: str) -> Line:
 async def check_plan(
     subject: Subject, mix: Mix, gateway: GatewayModel, kinds: Sequence[Kind], *, each_s: float, slo: Slo, seed: int
 ) -> list[Check]:
-    """Put three loads on one gateway, and set what came beside what was foreseen."""
+    """Put three loads on one gateway, and set what came beside what was foreseen.
+
+    The callers are on the gateway's machine, and others may be. What they took is no cost of the gateway's, so the load
+    is foreseen with as much work more for each request, and on as many cores less.
+    """
     checks = []
     for part in CHECKED_LOADS:
         rate_per_s = part * gateway.cores / mean_work_s(gateway, kinds)
         offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed)
         report = await measure_load(subject, mix, offer, ProtocolName.GRPC)
+        cores = gateway.cores * (1 - report.cpu.others)
+        caller_s = report.cpu.generator * gateway.cores / report.offered_per_s
+        called = [replace(kind, overhead_s=kind.overhead_s + caller_s) for kind in kinds]
         # On a thread: the simulation has an event loop of its own.
         foreseen = await asyncio.to_thread(
-            simulated_row, gateway, kinds, rate_per_s=rate_per_s, replicas=1, slo=slo, seed=seed
+            simulated_row, replace(gateway, cores=cores), called, rate_per_s=rate_per_s, replicas=1, slo=slo, seed=seed
         )
         checks.append(
             Check(
@@ -168,23 +199,34 @@ async def check_plan(
                 goodput_per_s=report.goodput_per_s.value,
                 p50_ms=report.latency["all"].p50_ms.value,
                 p99_ms=report.latency["all"].p99_ms.value,
+                busy=(report.cpu.gateway + report.cpu.generator) / (1 - report.cpu.others),
+                cores=cores,
+                caller_ms=caller_s * 1000,
             )
         )
     return checks
 
 
-async def _kind_cost(own: OwnGateway, client: AsyncClient, work: Work, line: Line, each_s: float) -> KindCost:
+async def _cpu_s(own: OwnGateway, generator: Generator, work: Work, callers: int, each_s: float) -> float:
+    """CPU seconds of one request where so many callers each wait for their answer."""
+    await generator.keep_busy(repeat(work), callers, each_s / 4)  # what is loaded at a first call is no cost of others
+    before_s = own.cpu_s()
+    exchanges = await generator.keep_busy(repeat(work), callers, each_s)
+    return (own.cpu_s() - before_s) / len(exchanges)
+
+
+async def _kind_cost(client: AsyncClient, work: Work, line: Line, *, cpu_s: float, each_s: float) -> KindCost:
     prepared_ms: list[float] = []
     faces: list[int] = []
-    await asked_once(client, work)  # what is loaded at a first call is no cost of the others
-    began_s, began_cpu_s = time.monotonic(), own.cpu_s()
+    began_s = time.monotonic()
     while time.monotonic() - began_s < each_s:
         answer = await asked_once(client, work)
         timings = answer.timings
         prepared_ms.append(timings.decode_ms + timings.detect_ms + timings.preprocess_ms)
         faces.append(len(answer.faces))
-    cpu_ms = 1000 * (own.cpu_s() - began_cpu_s) / len(faces)
     scored_ms = 1000 * line.batches_s(faces[0], 1) if faces[0] else 0.0
-    rest_ms = max(cpu_ms - scored_ms, 0.0)
-    prepare_ms = min(float(np.mean(prepared_ms)), rest_ms)  # where others compute too, time passes and no work is done
+    rest_ms = max(1000 * cpu_s - scored_ms, 0.0)
+    prepare_ms = min(
+        float(np.median(prepared_ms)), rest_ms
+    )  # where others compute too, time passes and no work is done
     return KindCost(name=work.name, faces=faces[0], prepare_ms=prepare_ms, overhead_ms=rest_ms - prepare_ms)

@@ -207,10 +207,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuShares:
-    """Of the machine's CPU time, from 0 to 1; NaN where not known."""
+    """Of the machine's CPU time, from 0 to 1; NaN where not known.
+
+    Attributes:
+        others: what the rest of the machine used, or was not given by its host.
+    """
 
     generator: float
     gateway: float
+    others: float = nan
 
 
 class CpuMeter:
@@ -222,13 +227,22 @@ class CpuMeter:
 
     def shares(self) -> CpuShares:
         """Since the beginning."""
-        wall_s, generator_s, gateway_s = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        wall_s, generator_s, gateway_s, busy = (now - then for now, then in zip(self._now(), self._began, strict=True))
         cores_s = wall_s * available_cores()
-        return CpuShares(generator=generator_s / cores_s, gateway=gateway_s / cores_s)
+        generator, gateway = generator_s / cores_s, gateway_s / cores_s
+        others = max(busy / (wall_s * _TICKS_PER_S * (os.cpu_count() or 1)) - generator - gateway, 0.0)
+        return CpuShares(generator=generator, gateway=gateway, others=others)
 
     def gateway_s(self) -> float:
         """Seconds of CPU time that the gateway used; NaN unless it is our own."""
         return self._now()[2] - self._began[2]
 
-    def _now(self) -> tuple[float, float, float]:
-        return time.monotonic(), time.process_time(), self._own.cpu_s() if self._own else nan
+    def _now(self) -> tuple[float, float, float, float]:
+        gateway_s = self._own.cpu_s() if self._own else nan
+        return time.monotonic(), time.process_time(), gateway_s, _busy_ticks()
+
+
+def _busy_ticks() -> float:
+    """Of all cores together; of Linux's count, all but idle and waiting for a disk."""
+    user, nice, system, _idle, _wait, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return user + nice + system + sum(rest)

@@ -1,8 +1,9 @@
 """One gateway in virtual time: its real admission, queues, batching and latency model, with made-up work in them.
 
 Everything that decides is the code that serves: `Admission`, `Dispatcher`, `Batcher`, `FairQueue`, `LatencyModel`. Only
-what would compute is replaced, by time on cores that are shared fairly among all that compute at once. So a minute of
-load costs a second or two, and a change of the policy changes the answer here as it does there.
+what would compute is replaced, by time on cores that all who compute at once share fairly, and which may be slower
+together than alone. So a minute of load costs a second or two, and a change of the policy changes the answer here as it
+does there.
 """
 
 import asyncio
@@ -61,7 +62,8 @@ class GatewayModel:
     """What one gateway is: its settings, its machine, and the latency of its worker.
 
     Attributes:
-        cores: shared by all that computes here.
+        cores: shared by all that computes here; no whole number where others use them too.
+        crowding: how much longer work takes while all cores compute than on one that computes alone, 1 or more.
         threads: photos prepared side by side.
         worker_slots: batches side by side.
         worker_is_here: whether the worker computes on the same cores; a server elsewhere has its own.
@@ -69,7 +71,8 @@ class GatewayModel:
     """
 
     line: Line
-    cores: int = field(default_factory=available_cores)
+    cores: float = field(default_factory=available_cores)
+    crowding: float = 1.0
     threads: int = field(default_factory=available_cores)
     worker_slots: int = field(default_factory=available_cores)
     worker_is_here: bool = True
@@ -77,10 +80,10 @@ class GatewayModel:
     batching: BatchPolicyConfig = field(default_factory=BatchPolicyConfig)
 
     def work_s(self, kind: Kind) -> float:
-        """Core seconds of one request here, in full batches."""
+        """Core seconds of one request here while all cores compute, in full batches."""
         most = self.batching.max_batch_faces
         scored_s = self.line.batches_s(kind.faces, -(-kind.faces // most)) if self.worker_is_here else 0.0
-        return kind.overhead_s + kind.prepare_s + scored_s
+        return (kind.overhead_s + kind.prepare_s + scored_s) * self.crowding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +111,12 @@ class Cores:
 
     Args:
         clock: of the event loop.
+        crowding: as in `GatewayModel`; with some of the cores at work it lies in between.
     """
 
-    def __init__(self, cores: int, clock: Callable[[], float]) -> None:
+    def __init__(self, cores: float, clock: Callable[[], float], crowding: float = 1.0) -> None:
         self._cores = cores
+        self._crowding = crowding
         self._clock = clock
         self._left: dict[asyncio.Future[None], float] = {}
         self._as_of_s = clock()
@@ -128,15 +133,20 @@ class Cores:
 
     def _advance(self) -> None:
         """Count what was done since the last time."""
-        now_s = self._clock()
-        each_s = (now_s - self._as_of_s) * self._speed()
+        now_s, as_of_s = self._clock(), self._as_of_s
+        each_s = (now_s - as_of_s) * self._speed()
         self._as_of_s = now_s
         for done in self._left:
             self._left[done] -= each_s
-        self.used_s += each_s * len(self._left)
+        self.used_s += (now_s - as_of_s) * min(self._cores, len(self._left))
 
     def _speed(self) -> float:
-        return min(1.0, self._cores / len(self._left)) if self._left else 0.0
+        """Of each work beside the others; 1 alone on a core."""
+        at_work = len(self._left)
+        if not at_work:
+            return 0.0
+        others = min(max(at_work - 1, 0) / max(self._cores - 1, 1), 1.0)
+        return min(1.0, self._cores / at_work) / (1 + (self._crowding - 1) * others)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -185,7 +195,7 @@ class _Gateway:
 
     def __init__(self, model: GatewayModel, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.cores = Cores(model.cores, clock)
+        self.cores = Cores(model.cores, clock, model.crowding)
         metrics, share = Metrics(), model.batching.bulk_share
         self._admission = Admission(model.admission, bulk_share=share, observer=metrics, clock=clock)
         preparation: DispatchObserver = metrics.preparation()

@@ -5,8 +5,7 @@ Of an answer only what became of the request is read. Nothing is retried.
 
 import asyncio
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final, Protocol
@@ -19,6 +18,7 @@ from ferserve.serving.benchmarks.exchanges import Answer, Ending, ending_of, end
 from ferserve.serving.benchmarks.protocols import ProtocolName
 from ferserve.serving.client.calls import CHANNEL_OPTIONS
 from ferserve.serving.client.failures import error_of_rpc
+from ferserve.serving.client.frame_call import FrameCall
 from ferserve.serving.convert import options_from_pb, outcome_from_pb, priority_metadata
 from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis
 from ferserve.v1 import expression_service_pb2 as pb
@@ -170,11 +170,12 @@ class _Stream:
         self._answer_of = answer_of
         self._ids = count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._writing = asyncio.Lock()  # gRPC takes one message at a time
+        self._unsent: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
         self._ended: Answer | None = None
         method: Any = channel.stream_stream(f"/{SERVICE}/StreamAnalyze", None, pb.StreamAnalyzeResponse.FromString)
-        self._call = method()
-        self._reading = asyncio.create_task(self._read())
+        self._call = FrameCall(method())
+        # A task of its own, for a frame whose time is up in the middle of a write would take the stream with it.
+        self._tasks = [asyncio.create_task(self._call.send(self._messages())), asyncio.create_task(self._read())]
 
     async def ask(self, frame: bytes) -> Answer:
         if self._ended is not None:
@@ -182,23 +183,29 @@ class _Stream:
         frame_id = next(self._ids)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[frame_id] = answer
+        self._unsent.put_nowait((frame_id, frame))
         try:
-            # Encoded messages that follow each other are one message, so the picture is not encoded again.
-            with suppress(grpc.RpcError, asyncio.InvalidStateError):  # the reader hears of a broken stream too
-                async with self._writing:
-                    await self._call.write(frame + pb.StreamAnalyzeRequest(id=frame_id).SerializeToString())
             return await answer
         finally:
             del self._waiting[frame_id]
 
     async def close(self) -> None:
         self._call.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _messages(self) -> AsyncIterator[bytes]:
+        while True:
+            frame_id, frame = await self._unsent.get()
+            if frame_id in self._waiting:
+                # Encoded messages that follow each other are one message, so the picture is not encoded again.
+                yield frame + pb.StreamAnalyzeRequest(id=frame_id).SerializeToString()
 
     async def _read(self) -> None:
         ended = Answer(ending=Ending.UNAVAILABLE)
         try:
-            async for reply in self._call:
+            async for reply in self._call.replies():
                 answer = self._waiting.get(reply.id)
                 if answer is not None and not answer.done():
                     answer.set_result(_answer_of_outcome(reply))

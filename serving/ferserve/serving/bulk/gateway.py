@@ -177,7 +177,9 @@ class GatewayScorer:
             self._asked.pop(number, None)
 
     async def _replies(self) -> AsyncGenerator[tuple[int, ImageAnalysis | FerserveError], None]:
-        replies = self._client.stream(self._frames(), self._options, frame_timeout_s=FRAME_TIMEOUT_S)
+        replies = self._client.stream(
+            self._frames(), self._options, frame_timeout_s=FRAME_TIMEOUT_S, resend=False
+        )  # more patient than that: `run`
         async for reply in replies:
             yield reply.id, reply.outcome
 

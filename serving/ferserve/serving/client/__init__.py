@@ -14,6 +14,7 @@ from ferserve.serving.channel_tls import ChannelTls
 from ferserve.serving.client.asynchronous import AsyncClient
 from ferserve.serving.client.blocking import Client
 from ferserve.serving.client.calls import StreamReply
+from ferserve.serving.client.failures import NoAnswerError
 from ferserve.serving.client.retry import ClientConfig
 
-__all__ = ["AsyncClient", "ChannelTls", "Client", "ClientConfig", "StreamReply"]
+__all__ = ["AsyncClient", "ChannelTls", "Client", "ClientConfig", "NoAnswerError", "StreamReply"]

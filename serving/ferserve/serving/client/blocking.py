@@ -23,7 +23,7 @@ class Client:
     """Talks to one gateway; may be shared by threads. To be closed, or used in a `with`.
 
     Every method but `stream` takes `timeout_s`, which stands in for the config's, and raises a `FerserveError`:
-    the server's own, or NotReadyError where none answers.
+    the server's own, or NoAnswerError where none answers.
 
     Args:
         target: host:port, or any other target that gRPC resolves.
@@ -105,7 +105,7 @@ class Client:
         Replies come in the frames' order where `stream` is live or has tracks, elsewhere not always. Only a live
         stream drops frames, for newer ones; the next reply counts them.
 
-        Nothing is retried. To leave the loop early ends the stream.
+        Nothing is sent again: `AsyncClient.stream` does that. To leave the loop early ends the stream.
 
         Args:
             frames: ids (0 to 2**64 - 1) and encoded pictures; read by another thread, no faster than the server
@@ -126,7 +126,7 @@ class Client:
             except Exception as error:  # noqa: BLE001 - gRPC would log it and cancel; the caller is to have it
                 broken.append(error)
 
-        call = self._stub.StreamAnalyze(requests(), timeout=timeout_s, metadata=self._config.metadata)
+        call = self._stub.StreamAnalyze(requests(), timeout=timeout_s, metadata=self._config.metadata())
         try:
             for message in call:
                 yield calls.reply_from_pb(message)
@@ -140,7 +140,7 @@ class Client:
     def _run(self, call: Call[Result], timeout_s: float | None) -> Result:
         attempts = Attempts(self._config, timeout_s, self._clock)
         method = getattr(self._stub, call.method)
-        metadata = (*self._config.metadata, *call.metadata)
+        metadata = (*self._config.metadata(), *call.metadata)
         while True:
             try:
                 remaining_s = attempts.remaining_s()

@@ -21,8 +21,13 @@ from ferserve.serving.streams import StreamOptions
 from ferserve.v1 import expression_service_pb2 as pb
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
-# The server bounds what it sends; an answer to a large batch must not fail on this side.
-CHANNEL_OPTIONS: Final = (("grpc.max_receive_message_length", -1),)
+CHANNEL_OPTIONS: Final = (
+    # The server bounds what it sends; an answer to a large batch must not fail on this side.
+    ("grpc.max_receive_message_length", -1),
+    # gRPC would wait up to two minutes before it looks again for a gateway that was away.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
 DEFAULT_OPTIONS: Final = AnalyzeOptions()
 DEFAULT_STREAM: Final = StreamOptions()
 

@@ -88,7 +88,9 @@ def print_plan(costs: Costs, plan: Plan, checks: Sequence[Check]) -> None:
         spent.add_row(kind.name, str(kind.faces), f"{kind.prepare_ms:.1f}", f"{kind.overhead_ms:.1f}")
     console.print(spent)
     console.print(
-        f"a batch of n faces: {costs.face_ms:.2f} * n + {costs.batch_ms:.2f} ms; {costs.cores} cores", markup=False
+        f"a batch of n faces: {costs.face_ms:.2f} * n + {costs.batch_ms:.2f} ms; {costs.cores} cores, "
+        f"{costs.crowding:.2f} times the work while all compute",
+        markup=False,
     )
     rows = Table(
         "gateways", "a second each", "kept", "in time a second each", "p50 ms", "p95 ms", "p99 ms", "cores busy",
@@ -115,7 +117,10 @@ def print_plan(costs: Costs, plan: Plan, checks: Sequence[Check]) -> None:
 
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:
-    table = Table("a second", "in time a second", "p50 ms", "p99 ms", title="one gateway: measured (foreseen)")
+    table = Table(
+        "a second", "in time a second", "p50 ms", "p99 ms", "cores busy", "callers' ms", "cores",
+        title="one gateway: measured (foreseen)",
+    )  # fmt: skip
     for check in checks:
         foreseen = check.foreseen
         table.add_row(
@@ -123,8 +128,14 @@ def _print_checks(checks: Sequence[Check], console: Console) -> None:
             f"{check.goodput_per_s:.2f} ({foreseen.goodput_per_s:.2f})",
             f"{number_text(check.p50_ms, 1)} ({number_text(foreseen.p50_ms, 1)})",
             f"{number_text(check.p99_ms, 1)} ({number_text(foreseen.p99_ms, 1)})",
+            f"{check.busy:.0%} ({foreseen.busy:.0%})",
+            f"{check.caller_ms:.1f}",
+            f"{check.cores:.2f}",
         )
     console.print(table)
+    goodput = max(abs(check.goodput_per_s / check.foreseen.goodput_per_s - 1) for check in checks)
+    middle = max(abs(check.p50_ms / check.foreseen.p50_ms - 1) for check in checks)
+    console.print(f"off by {goodput:.0%} at most in answers in time, by {middle:.0%} in the median of their latency")
 
 
 def _load_rows(report: LoadReport) -> Iterator[tuple[str, str]]:
