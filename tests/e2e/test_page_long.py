@@ -221,3 +221,36 @@ def test_a_browser_whose_workers_have_no_canvas_sends_frames_all_the_same(browse
     while len(visit.replies) < answered + 3:
         visit.page.wait_for_timeout(50)
     assert visit.complaints == []
+
+
+def given_photo(visit):
+    photo = {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": jpeg(scene(0.0, faces=1))}
+    visit.page.set_input_files("#files", [photo])
+
+
+def test_a_photo_that_met_no_gateway_is_answered_as_soon_as_there_is_one(browser, start_gateway):
+    port = free_port()
+    first = start_gateway(f"--http-port={port}")
+    visit = Visit(browser.new_context(), first.rest)
+    expect(visit.page.locator("#model option")).to_have_count(1)
+    assert first.stop() == 0
+    given_photo(visit)
+    expect(notice(visit, "The gateway does not answer")).to_be_visible(timeout=AGAIN_MS)
+    assert visit.violations() == []
+    start_gateway(f"--http-port={port}")
+    expect(visit.page.locator(".box")).to_have_count(1, timeout=AGAIN_MS)
+    expect(notice(visit, "The gateway does not answer")).to_have_count(0)
+
+
+def test_a_photo_for_a_model_that_is_gone_is_answered_by_the_default_one(browser, start_gateway, tiny_archive):
+    port = free_port()
+    first = start_gateway(f"--http-port={port}", "--model=default", f"--model={tiny_archive}")
+    visit = Visit(browser.new_context(), first.rest)
+    visit.page.select_option("#model", "tiny")
+    assert first.stop() == 0
+    start_gateway(f"--http-port={port}")
+    given_photo(visit)
+    expect(notice(visit, "The model tiny is not loaded any more")).to_be_visible(timeout=AGAIN_MS)
+    expect(visit.page.locator(".box")).to_have_count(1, timeout=AGAIN_MS)
+    assert visit.page.locator("#model").input_value() == "mobilenet"
+    assert [row["model"] for row in downloaded_rows(visit)] == ["mobilenet"]

@@ -23,7 +23,7 @@ let missed = false; // whether a frame came for which there was no room
 export const isRunning = () => stream !== null;
 export const isHeld = () => held !== null;
 
-// page: {model(), show(analysis, picture, speed), status(text), models(list), ended()}
+// page: {model(), withoutModel(name), show(analysis, picture, speed), status(text), models(list), ended()}
 export async function start(page) {
   try {
     await startCamera();
@@ -84,7 +84,7 @@ function open(page) {
         if (!isHeld()) showVideo();
         notify("The connection was lost. Trying again …", { key: LOST });
       },
-      gone: (name) => notify(`The model ${name} is not loaded any more. The default one goes on.`, { key: "model" }),
+      gone: page.withoutModel,
       list: page.models,
       refused: (error) => notify(explain(error, "The camera's picture"), { key: BUSY }),
       reply: (reply, sent) => receive(reply, sent, page),

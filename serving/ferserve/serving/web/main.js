@@ -23,6 +23,10 @@ let questions = 0;
 const page = {
   model: () => select.value,
   models: fillModels,
+  async withoutModel(name) {
+    notify(`The model ${name} is not loaded any more. The default one goes on.`, { key: "model" });
+    await loadModels();
+  },
   toPhotos: () => setMode("photos"),
   busy: say,
   clear() {

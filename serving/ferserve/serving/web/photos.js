@@ -1,17 +1,19 @@
 // Photos: dropped, pasted or chosen; each is analysed once a model, the chosen one is shown.
 
-import { analyze } from "./api.js";
-import { notify } from "./notices.js";
+import { analyze, pause } from "./api.js";
+import { notify, withdraw } from "./notices.js";
 import * as results from "./results.js";
 import { clearBoxes, showPhoto } from "./stage.js";
 import { explain } from "./words.js";
 
 const MOST_SHOWN = 24;
+const AWAY = ["UNREACHABLE", "NOT_READY"];
+const AGAIN_MS = 1500;
 const gallery = document.getElementById("gallery");
 const photos = [];
 let current = null;
 
-// page: {model(), show(analysis, picture), clear(), busy(text)}
+// page: {model(), withoutModel(name), show(analysis, picture), clear(), busy(text)}
 export function setUpPhotos(page) {
   const input = document.getElementById("files"), stage = document.getElementById("stage");
   document.getElementById("choose").addEventListener("click", () => input.click());
@@ -62,7 +64,7 @@ async function take(files, page) {
 async function answer(photo, page) {
   page.busy(`Looking at ${photo.name} …`);
   try {
-    photo.analysis = await analyze(photo.file, page.model());
+    photo.analysis = await analysisOf(photo, page);
   } catch (error) {
     if (error.reason === undefined) throw error;
     notify(explain(error, photo.name), { bad: true });
@@ -74,6 +76,26 @@ async function answer(photo, page) {
   if (!photos.includes(photo)) keep(photo, page);
   show(photo, page);
   return true;
+}
+
+// Asks until there is an answer: a gateway that is away comes back, and the default model stands in for one that is gone.
+async function analysisOf(photo, page) {
+  for (;;) {
+    const model = page.model();
+    try {
+      const analysis = await analyze(photo.file, model);
+      withdraw("away");
+      return analysis;
+    } catch (error) {
+      if (AWAY.includes(error.reason)) {
+        notify(explain(error, photo.name), { key: "away", bad: true });
+        await pause(error.retryAfterMs ?? AGAIN_MS);
+      } else {
+        if (error.reason === "MODEL_NOT_FOUND") await page.withoutModel(model);
+        if (page.model() === model) throw error;
+      }
+    }
+  }
 }
 
 function keep(photo, page) {

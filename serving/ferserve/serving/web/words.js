@@ -41,7 +41,7 @@ export function explain(error, name) {
     case "IMAGE_TOO_LARGE":
       return `${name} is too large for this gateway${said}. A smaller copy will do: faces need no more than 200 pixels.`;
     case "MODEL_NOT_FOUND":
-      return "That model is not loaded any more. The default one is used instead.";
+      return "That model is not loaded any more. Please choose another one.";
     case "OVERLOADED":
     case "RATE_LIMITED":
       return "The gateway is busy at the moment. It goes on by itself.";
