@@ -169,6 +169,13 @@ TRITON_FAULTS = {
 }
 
 
+def test_a_job_with_the_gateways_image_is_named(components, metric_names, tmp_path):
+    broken = copy.deepcopy(components["bulk-job"])
+    containers_of(part(broken, "Job", "ferserve-bulk"))[0].update(image="ferserve-gateway:0.1.0")
+    found = complaints(broken, metric_names, tmp_path)
+    assert found == ["ferserve-bulk/bulk: score needs the image ferserve-bulk, has ferserve-gateway"]
+
+
 @pytest.mark.parametrize("said", TRITON_FAULTS)
 def test_a_fault_of_triton_is_named(said, components, metric_names, tmp_path):
     broken = copy.deepcopy(components["triton"])
