@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.ops.limits import limits
-from tests.ops.rendered import Document, Rendered, files_of, name_of, pod_of, ports_of
+from tests.ops.rendered import Document, Rendered, containers_of, files_of, name_of, pod_of, ports_of
 from tests.ops.wiring import GATEWAY, wiring
 
 from ferserve.faces.index import open_archive
