@@ -40,6 +40,8 @@ RUN sh docker/image/build.sh /opt/ferserve /image
 
 # ----------------------------------------------------------------------------------------------------------- bulk, build
 FROM install AS bulk-build
+ARG PIP_NO_INDEX
+ARG PIP_FIND_LINKS
 RUN /opt/ferserve/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[bulk]' \
     && sh docker/image/build.sh /opt/ferserve /image
 

@@ -142,7 +142,7 @@ def _list_licences(root: Path, files: list[Path]) -> None:
     Raises:
         FileNotFoundError: a file belongs to no package, so that nobody can say on what terms it is here.
     """
-    owners = {_owner(file) for file in files if not file.is_relative_to(sys.base_prefix)}
+    owners = {_owner(file) for file in files if not file.name.startswith("libpython")}
     lines = [f"Python {sys.version.split()[0]}: PSF-2.0"]
     for name, version in sorted(owners):
         text = Path("/usr/share/doc", name, "copyright")
