@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.ops.manifests import complaints
-from tests.ops.rendered import Rendered, containers_of, name_of
+from tests.ops.rendered import Rendered, containers_of, name_of, pod_of
 from tests.ops.secured import tls_complaints
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,14 @@ GOLDEN = ROOT / "tests" / "golden" / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 KUBERNETES = "1.36"
-NEEDED = {"autoscale": [], "gpu": ["torchserve"], "mtls": ["autoscale", "tls"]}
+PLAIN_ENVOY = K8S / "components" / "envoy" / "envoy-config.yaml"
+TLS_ENVOY = K8S / "components" / "envoy-tls" / "envoy-config.yaml"
+NEEDED = {
+    "autoscale": [],
+    "gpu": ["torchserve"],
+    "mtls": ["autoscale", "tls"],
+    "envoy-tls": ["autoscale", "tls", "envoy"],
+}
 """What a component stands on; the others get the autoscaler, for rules that need several gateways."""
 
 
@@ -195,14 +202,62 @@ TLS_FAULTS = {
     "is told of /etc/ferserve-client-ca/ca.crt": lambda r: container(r)["volumeMounts"].pop(
         [mount["name"] for mount in container(r)["volumeMounts"]].index("client-ca")
     ),
-    "ferserve-envoy: calls them without TLS": lambda r: r.documents.append(
-        {
-            "kind": "Deployment",
-            "metadata": {"name": "ferserve-envoy", "namespace": "ferserve"},
-            "spec": gateway(r)["spec"] | {"template": {"metadata": {"labels": {}}, "spec": {"containers": []}}},
-        }
-    ),
 }
+
+
+def envoy_config(rendered: Rendered) -> dict:
+    return next(each for each in rendered.of("ConfigMap") if name_of(each).startswith("ferserve-envoy"))["data"]
+
+
+def plain_envoy(rendered: Rendered) -> None:
+    envoy_config(rendered)["envoy-config.yaml"] = PLAIN_ENVOY.read_text(encoding="utf-8")
+
+
+def asked_for_certificates(rendered: Rendered) -> None:
+    container(rendered)["env"].append({"name": "FERSERVE_TLS__CLIENT_CA_FILE", "value": "/etc/ferserve-tls/tls.crt"})
+
+
+ENVOY_FAULTS = {
+    "calls the gateways without TLS, they speak with TLS": plain_envoy,
+    "is called without TLS, the gateways with TLS": plain_envoy,
+    "shows one certificate for all callers": asked_for_certificates,
+    "says kubernetes.io/h2c of grpc, Envoy does not": lambda r: part(r, "Service", "ferserve")["spec"]["ports"][
+        0
+    ].update(appProtocol="kubernetes.io/h2c"),
+    "is told of /etc/ferserve-ca/ca.crt": lambda r: pod_of(part(r, "Deployment", "ferserve-envoy"))["volumes"].pop(
+        [volume["name"] for volume in pod_of(part(r, "Deployment", "ferserve-envoy"))["volumes"]].index("authority")
+    ),
+    "is told of /etc/envoy/envoy-server.yaml": lambda r: envoy_config(r).pop("envoy-server.yaml"),
+}
+
+
+@pytest.mark.parametrize("said", ENVOY_FAULTS)
+def test_a_fault_of_envoys_tls_is_named(said, components, tmp_path):
+    broken = copy.deepcopy(components["envoy-tls"])
+    assert list(tls_complaints(broken, tmp_path)) == []
+    ENVOY_FAULTS[said](broken)
+    assert any(said in complaint for complaint in tls_complaints(broken, tmp_path))
+
+
+def test_an_envoy_that_speaks_tls_to_plain_gateways_is_named(components, tmp_path):
+    broken = copy.deepcopy(components["envoy-tls"])
+    container(broken)["env"] = []
+    said = list(tls_complaints(broken, tmp_path))
+    assert "ferserve-envoy: calls the gateways with TLS, they speak without TLS" in said
+
+
+def without_tls(node):
+    """The configuration with everything that is TLS taken out."""
+    if isinstance(node, dict):
+        kept = {name: value for name, value in node.items() if name not in {"transport_socket", "tls_options"}}
+        return {name: without_tls(value) for name, value in kept.items()}
+    return [without_tls(value) for value in node] if isinstance(node, list) else node
+
+
+def test_the_two_configurations_of_envoy_differ_in_tls_alone():
+    plain, tls = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (PLAIN_ENVOY, TLS_ENVOY))
+    assert tls != plain
+    assert without_tls(tls) == plain
 
 
 @pytest.mark.parametrize("said", TLS_FAULTS)
