@@ -1,8 +1,10 @@
-# Two images:
-#   gateway      the whole service in one process: no torch, no Java
+# Three images:
+#   gateway      the whole service in one process: no torch, no Java, no shell, no distribution
+#   bulk         the same with what `score` and `report` need beside
 #   torchserve   a worker: TorchServe with ferserve's handlers
 #
 #   docker build --target gateway --tag ferserve-gateway:0.1.0 .
+#   docker build --target bulk --tag ferserve-bulk:0.1.0 .
 #   docker build --target torchserve --tag ferserve-torchserve:0.1.0 .
 #   docker build --target torchserve --tag ferserve-torchserve:0.1.0-cuda \
 #       --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
@@ -12,34 +14,60 @@
 ARG BASE=python:3.11.14-slim-bookworm
 ARG WORKER_BASE=${BASE}
 
-# ---------------------------------------------------------------------------------------------------------------- build
-FROM ${BASE} AS build
+# -------------------------------------------------------------------------------------------------------------- install
+FROM ${BASE} AS install
 ARG PIP_NO_INDEX
 ARG PIP_FIND_LINKS
 WORKDIR /source
+# Debian keeps one version of a package at a time: one pinned here would vanish.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY serving serving
 COPY handlers handlers
 COPY training training
 COPY proto proto
-COPY docker/licences.py docker/slim.py /
 RUN python3 -m venv /opt/ferserve \
-    && /opt/ferserve/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[serving,otel]' \
-    && /opt/ferserve/bin/python /licences.py > /opt/ferserve/LICENCES.txt \
-    && cp LICENSE NOTICE /opt/ferserve/ \
-    && /opt/ferserve/bin/pip uninstall --yes --quiet pip setuptools \
-    && find /opt/ferserve -name tests -type d -prune -exec rm -r {} + \
-    && /opt/ferserve/bin/python /slim.py
+    && /opt/ferserve/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[gateway,otel]' \
+    && cp LICENSE NOTICE /opt/ferserve/
+COPY docker/image docker/image
+
+# ---------------------------------------------------------------------------------------------------------------- build
+FROM install AS build
+RUN sh docker/image/build.sh /opt/ferserve /image
+
+# ----------------------------------------------------------------------------------------------------------- bulk, build
+FROM install AS bulk-build
+ARG PIP_NO_INDEX
+ARG PIP_FIND_LINKS
+RUN /opt/ferserve/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[bulk]' \
+    && sh docker/image/build.sh /opt/ferserve /image
+
+# ----------------------------------------------------------------------------------------------------------------- bulk
+FROM scratch AS bulk
+LABEL org.opencontainers.image.title="ferserve bulk" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=bulk-build /image /
+ENV PATH=/opt/ferserve/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1
+USER 10001:10001
+HEALTHCHECK NONE
+ENTRYPOINT ["ferserve"]
+CMD ["score", "--help"]
 
 # -------------------------------------------------------------------------------------------------------------- gateway
-FROM ${BASE} AS gateway
+FROM scratch AS gateway
 LABEL org.opencontainers.image.title="ferserve gateway" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN groupadd --gid 10001 ferserve && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin ferserve
-COPY --from=build /opt/ferserve /opt/ferserve
-ENV PATH=/opt/ferserve/bin:$PATH \
+COPY --from=build /image /
+ENV PATH=/opt/ferserve/bin \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 EXPOSE 50051 8090 8091
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
@@ -59,11 +87,11 @@ COPY serving serving
 COPY handlers handlers
 COPY training training
 COPY proto proto
-COPY docker/licences.py /licences.py
+COPY docker/image docker/image
 RUN python3 -m venv /opt/ferserve \
     && /opt/ferserve/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt \
         --extra-index-url "${TORCH_INDEX}" '.[torchserve]' \
-    && /opt/ferserve/bin/python /licences.py > /opt/ferserve/LICENCES.txt \
+    && /opt/ferserve/bin/python docker/image/licences.py > /opt/ferserve/LICENCES.txt \
     && cp LICENSE NOTICE /opt/ferserve/
 
 # ----------------------------------------------------------------------------------------------------------- torchserve
@@ -81,7 +109,8 @@ RUN apt-get update \
 COPY --from=torchserve-build /opt/ferserve /opt/ferserve
 ENV PATH=/opt/ferserve/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 WORKDIR /run/torchserve
 EXPOSE 7070 8080 8082

@@ -107,6 +107,12 @@ SERVICE: Final = Dashboard(
                 says="Cores in use, by gateway.",
             ),
             Panel(
+                title="Certificates",
+                queries={"{{certificate}}": f"job_certificate:ferserve_certificate_remaining:seconds{{{JOB}}}"},
+                says="Time until the first of them ends, with TLS; renewal is due with a third left.",
+                unit="s",
+            ),
+            Panel(
                 title="Forecasts",
                 queries=_quantiles("ferserve_forecast_ratio", JOB),
                 says="Time that requests took over the time foreseen at admission, where they had to wait; 1 is right.",

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -18,8 +19,9 @@ import httpx
 import pytest
 import skimage.data
 import yaml
+from tests.integration.certificates import HOSTS, authority, write
 
-from ferserve.serving.client import Client
+from ferserve.serving.client import ChannelTls, Client, ClientConfig
 from ferserve.serving.errors import DeadlineError, OverloadedError
 
 pytestmark = pytest.mark.e2e
@@ -40,6 +42,11 @@ format = "json"
 requests = true
 """
 """So little room that a few callers find the queue busy and some are refused."""
+TLS_SETTINGS = """
+[tls]
+certificate_file = "{}"
+key_file = "{}"
+"""
 
 
 class Prometheus:
@@ -85,15 +92,17 @@ class Prometheus:
 class Load:
     """Callers who send photos side by side, and now and then no picture, until told to stop."""
 
-    def __init__(self, rest: str, grpc: str, photo: bytes) -> None:
+    def __init__(self, rest: str, grpc: str, ca_file: Path, photo: bytes) -> None:
         self._rest, self._grpc, self._photo = rest, grpc, photo
+        self._trusting = ssl.create_default_context(cafile=ca_file)
+        self._config = ClientConfig(tls=ChannelTls(ca_file=ca_file))
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(4)
         self._running = [self._threads.submit(self._call_rest, f"caller-{number}") for number in range(3)]
         self._running.append(self._threads.submit(self._call_grpc))
 
     def _call_rest(self, name: str) -> None:
-        with httpx.Client(base_url=self._rest, timeout=60) as client:
+        with httpx.Client(base_url=self._rest, timeout=60, verify=self._trusting) as client:
             for turn in count():
                 headers = {"content-type": "image/jpeg", "x-request-id": f"{name}-{turn}"}
                 content = b"no picture" if turn % 5 == 4 else self._photo
@@ -102,7 +111,7 @@ class Load:
                     return
 
     def _call_grpc(self) -> None:
-        with Client(self._grpc) as client:
+        with Client(self._grpc, self._config) as client:
             while not self._stop.wait(PAUSE_S):
                 with suppress(OverloadedError, DeadlineError):
                     client.analyze(self._photo)
@@ -117,11 +126,14 @@ class Load:
 @pytest.fixture(scope="module")
 def loaded(start_gateway, tiny_archive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("observed")
-    (folder / "ferserve.toml").write_text(SETTINGS, encoding="utf-8")
+    ca, ca_file = authority(folder, "ca")
+    server = write(ca.issue_cert(*HOSTS), folder, "server")
+    settings = SETTINGS + TLS_SETTINGS.format(server.certificate, server.key)
+    (folder / "ferserve.toml").write_text(settings, encoding="utf-8")
     gateway = start_gateway("--config", str(folder / "ferserve.toml"), "--model", str(tiny_archive))
     prometheus = Prometheus(folder, gateway.admin.removeprefix("http://"))
     small = cv2.resize(skimage.data.astronaut()[:, :, ::-1], (PHOTO_PX, PHOTO_PX), interpolation=cv2.INTER_AREA)
-    load = Load(gateway.rest, gateway.grpc, cv2.imencode(".jpg", small)[1].tobytes())
+    load = Load(gateway.rest, gateway.grpc, ca_file, cv2.imencode(".jpg", small)[1].tobytes())
     yield gateway, prometheus
     try:
         load.stop()
@@ -137,7 +149,7 @@ def expressions_of_rules() -> dict[str, str]:
         if "record" in rule:
             found[rule["record"]] = rule["expr"]
         elif "absent(" not in rule["expr"]:
-            found[rule["alert"]] = re.sub(r"(>|==) [\d.]+(?=$|\n)", ">= 0", rule["expr"])
+            found[rule["alert"]] = re.sub(r"(<|>|==) [\d.]+(?=$|\n)", ">= 0", rule["expr"])
     return found
 
 

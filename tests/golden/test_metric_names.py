@@ -41,6 +41,7 @@ def exercised() -> Metrics:
     metrics.workers("mobilenet").circuit_changed("worker-0:7070", CircuitState.CLOSED)
     metrics.preparation().dropped(Drop.CANCELLED, 1)
     metrics.frame_done(None)
+    metrics.certificate("server", lambda: 0.0)
     return metrics
 
 
@@ -59,6 +60,6 @@ def test_names_types_and_labels_are_those_that_operators_know():
 
 def test_no_label_takes_what_a_caller_sends():
     known = {"method", "code", "stage", "cause", "model", "expression", "reason", "priority", "version", "python",
-             "onnxruntime", "archive_sha256", "precision", "worker", "state"}  # fmt: skip
+             "onnxruntime", "archive_sha256", "precision", "worker", "state", "certificate"}  # fmt: skip
     shown = {label for line in described(exercised()) for label in line.rpartition("{")[2].rstrip("}").split(",")}
     assert shown - {""} <= known

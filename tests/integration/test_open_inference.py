@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import grpc
 import httpx
+import jsonschema
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -404,3 +406,38 @@ async def test_malformed_bodies_are_told_what_is_wrong_in_the_protocols_form(ser
     assert answer.status_code == status
     assert words in answer.json()["error"]
     assert answer.json()["request_id"] == answer.headers["X-Request-Id"]
+
+
+PATHS = {
+    "/v2", "/v2/health/live", "/v2/health/ready", "/v2/repository/index",
+    "/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/config", "/v2/models/{name}/infer",
+    "/v2/models/{name}/versions/{version}", "/v2/models/{name}/versions/{version}/ready",
+    "/v2/models/{name}/versions/{version}/config", "/v2/models/{name}/versions/{version}/infer",
+}  # fmt: skip
+
+
+async def test_every_path_and_each_of_its_answers_is_as_the_openapi_document_says(served):
+    version = served.engine.analyzer.models()[0].version
+    in_json = {"inputs": [{"name": "crops", "datatype": "UINT8", "shape": CROPS.shape, "data": CROPS.tolist()}]}
+    async with httpx.AsyncClient(base_url=served.rest) as client:
+        document = (await client.get("/openapi.json")).json()
+        described = {path: found for path, found in document["paths"].items() if path.startswith("/v2")}
+        assert set(described) == PATHS
+        for path, operations in described.items():
+            ((method, operation),) = operations.items()
+            places = {place["name"] for place in operation.get("parameters", []) if place["in"] == "path"}
+            assert places == set(re.findall(r"{(\w+)}", path))
+            body = {"json": in_json} if path.endswith("/infer") else {}
+            for name, codes in ((MODEL, {200}), ("no-such-model", {404, 503} if places else {200})):
+                answer = await client.request(method, path.format(name=name, version=version), **body)
+                assert answer.status_code in codes
+                responses = operation["responses"]
+                response = responses.get(str(answer.status_code), responses["default"])
+                schema = response["content"]["application/json"]["schema"]
+                jsonschema.validate(answer.json(), schema | {"components": document["components"]})
+
+
+async def test_a_query_names_no_version(served):
+    async with httpx.AsyncClient(base_url=served.rest) as client:
+        assert (await client.get(f"/v2/models/{MODEL}?version=no-such-version")).status_code == 200
+        assert (await client.get(f"/v2/models/{MODEL}/versions/no-such-version")).status_code == 404

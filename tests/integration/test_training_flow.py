@@ -15,6 +15,11 @@ from ferserve.faces.archive import read_archive
 from ferserve.faces.cpu import Cpu, read_cpu
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.labels import LABELS
+from ferserve.serving.analyzer_config import AnalyzerConfig
+from ferserve.serving.config import ServeConfig
+from ferserve.serving.engine import ModelsConfig, open_archives, running_engine
+from ferserve.serving.metrics import Metrics
+from ferserve.serving.workers.embedded import EmbeddedConfig
 from ferserve.training.cli.evaluate import evaluate
 from ferserve.training.data.errors import DataError
 from ferserve.training.engine import read_history
@@ -103,11 +108,25 @@ def test_the_archive_is_whole_and_says_what_was_measured(archive, run):
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+async def test_a_gateway_has_a_reference_for_drift_from_any_archive_that_was_just_packed(archive):
+    models = ModelsConfig(archives=(str(archive.path),))
+    config = ServeConfig(models=models, analyzer=AnalyzerConfig(threads=1), embedded=EmbeddedConfig(threads=1))
+    metrics = Metrics()
+    async with running_engine(config, open_archives(config.models), metrics):
+        name = archive.manifest.name
+        shown = {
+            label: metrics.registry.get_sample_value("ferserve_reference_share", {"model": name, "expression": label})
+            for label in LABELS
+        }
+    assert shown == {label: archive.manifest.figures[f"reference_share_{label}"] for label in LABELS}
+
+
 def test_an_archive_of_few_bits_holds_the_one_graph_and_says_what_it_cost(run, data, archive):
     small = pack_run(run, data, out=run / "small.mar", threads=1, weight_bits=5)
     read = read_archive(small.path, expected_sha256=small.sha256)
     assert set(read.manifest.members) == {"model.onnx", "card.md"}
     assert "weights of 5 bits keep the archive small" in read.card()
+    assert {f"reference_share_{label}" for label in LABELS} <= set(read.manifest.figures)
     assert small.path.stat().st_size < 0.3 * archive.path.stat().st_size
     measured = evaluate_archive(str(small.path), data, split="public", labels="fer2013", threads=1)
     assert measured.report.accuracy.value == pytest.approx(read.manifest.figures["fer2013_public_accuracy"], abs=1e-6)

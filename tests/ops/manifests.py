@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.ops.limits import limits
-from tests.ops.rendered import Document, Rendered, files_of, name_of, pod_of, ports_of
+from tests.ops.rendered import Document, Rendered, containers_of, files_of, name_of, pod_of, ports_of
 from tests.ops.wiring import GATEWAY, wiring
 
 from ferserve.faces.index import open_archive
@@ -16,6 +16,9 @@ from ferserve.serving.config import ServeConfig
 from ferserve.serving.settings import ENV_PREFIX, read_settings
 
 SETTINGS_FILE = "/etc/ferserve/ferserve.toml"
+GATEWAY_IMAGE = "ferserve-gateway"
+BULK_IMAGE = "ferserve-bulk"
+NEED_PARQUET = {"score", "report"}
 VERBS = {"serve": serve, "score": score, "triton": triton}
 
 
@@ -32,7 +35,7 @@ def complaints(rendered: Rendered, metric_names: set[str], folder: Path) -> list
         *_settings(rendered, folder),
         *_workers(rendered),
         *_archives(rendered),
-        *_init_commands(rendered),
+        *_commands(rendered),
     ]
 
 
@@ -125,12 +128,16 @@ def _made(container: Document, archive: str) -> str | None:
     return None
 
 
-def _init_commands(rendered: Rendered) -> Iterator[str]:
-    """The gateway's image is told of verbs and flags that it has."""
+def _commands(rendered: Rendered) -> Iterator[str]:
+    """Images of ferserve's command line are told of verbs and flags that it has, and has packages for."""
     for load in rendered.workloads:
-        for container in pod_of(load).get("initContainers", []):
-            if container["image"].startswith("ferserve-gateway") and "command" not in container:
-                yield from _unknown_flags(f"{name_of(load)}/{container['name']}", container["args"])
+        for container in containers_of(load):
+            where = f"{name_of(load)}/{container['name']}"
+            image = container["image"].partition(":")[0].rpartition("/")[2]
+            if image in {GATEWAY_IMAGE, BULK_IMAGE} and "command" not in container:
+                yield from _unknown_flags(where, container["args"])
+                if container["args"][0] in NEED_PARQUET and image != BULK_IMAGE:
+                    yield f"{where}: {container['args'][0]} needs the image {BULK_IMAGE}, has {image}"
 
 
 def _unknown_flags(where: str, arguments: list[str]) -> Iterator[str]:

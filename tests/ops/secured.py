@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.ops.enveloped import envoy_complaints
 from tests.ops.manifests import gateways_of, settings_of
 from tests.ops.rendered import Rendered, name_of, pod_of
 
@@ -19,11 +20,13 @@ def tls_complaints(rendered: Rendered, folder: Path) -> Iterator[str]:
     """
     for load, container in gateways_of(rendered):
         yield from _files(load, container)
-        if settings_of(rendered, load, container, folder).tls.certificate_file is not None:
+        tls = settings_of(rendered, load, container, folder).tls
+        speaks_tls = tls.certificate_file is not None
+        if speaks_tls:
             yield from _probes(load, container)
             yield from _services(rendered, load)
-            if rendered.named("Deployment", "ferserve-envoy") is not None:
-                yield "ferserve-envoy: calls them without TLS"
+        asked = tls.client_ca_file is not None
+        yield from envoy_complaints(rendered, gateways_speak_tls=speaks_tls, callers_are_asked=asked)
 
 
 def _files(load: dict, container: dict) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What images are built from, and what starts them on a laptop; building one is `make image`, minutes and gigabytes."""
+"""What images are built from, and what starts them on a laptop; tests/packaging/test_image.py builds their insides."""
 
 import re
 import subprocess
@@ -25,8 +25,8 @@ def test_hadolint_has_nothing_to_say():
 
 def test_the_last_stages_are_not_root_and_check_their_health():
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
-    shipped = [stage for stage in stages if re.match(r"\S+ AS (gateway|torchserve)\n", stage)]
-    assert len(shipped) == 2
+    shipped = [stage for stage in stages if re.match(r"\S+ AS (gateway|bulk|torchserve)\n", stage)]
+    assert len(shipped) == 3
     for stage in shipped:
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
@@ -53,7 +53,11 @@ def test_the_wheel_can_be_built_from_what_is_copied():
 
 def test_the_list_of_licences_names_every_package_once():
     run = subprocess.run(
-        [sys.executable, str(ROOT / "docker" / "licences.py")], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, str(ROOT / "docker" / "image" / "licences.py")],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     lines = run.stdout.splitlines()
     names = [line.partition(" ")[0].lower() for line in lines]

@@ -35,9 +35,13 @@ HAPPY = f'ferserve_top_expression_faces_total{{{MODEL},expression="happy"}}'
 NEUTRAL = f'ferserve_top_expression_faces_total{{{MODEL},expression="neutral"}}'
 HAPPY_REFERENCE = f'ferserve_reference_share{{{MODEL},expression="happy"}}'
 NEUTRAL_REFERENCE = f'ferserve_reference_share{{{MODEL},expression="neutral"}}'
+CERTIFICATE = f'ferserve_certificate_expiry_timestamp_seconds{{{JOB},certificate="server"}}'
+SECOND_CERTIFICATE = CERTIFICATE.replace('instance="a"', 'instance="b"')
 SECOND = 'job="ferserve",instance="b",model="mobilenet"'
 SECOND_ARCHIVE = f'ferserve_archive_info{{{SECOND},archive_sha256="2",precision="fp32"}}'
 SECOND_PRECISION = f'ferserve_archive_info{{{SECOND},archive_sha256="1",precision="int8"}}'
+DAY_S = 86400
+"""Scenarios begin at 0 s, and are judged some hours later."""
 CALM = {
     f"up{{{JOB}}}": "1x200",
     BUILD: "1x200",
@@ -57,6 +61,7 @@ CALM = {
     NEUTRAL: "0+400x200",
     HAPPY_REFERENCE: "0.4x200",
     NEUTRAL_REFERENCE: "0.6x200",
+    CERTIFICATE: f"{90 * DAY_S}x200",
     f'ferserve_archive_info{{{MODEL},archive_sha256="1",precision="fp32"}}': "1x200",
 }
 """Ten requests a second, one face each; a value a minute. What a scenario names it replaces."""
@@ -78,6 +83,8 @@ class Scenario:
 
 BOTH_ERRORS = "FerserveErrorBudgetFast FerserveErrorBudgetSlow"
 BOTH_SLOW = "FerserveLatencyBudgetFast FerserveLatencyBudgetSlow"
+ENDS = "FerserveCertificateEnds"
+BOTH_CERTIFICATE = f"FerserveCertificateNotRenewed {ENDS}"
 FEW_AND_ODD = {FACES: "0+6x200", HAPPY: "0+6x200", NEUTRAL: "0x200", UNCERTAIN: "0+6x200"}
 HAPPY_FROM_THE_SECOND_HOUR = {
     HAPPY: "0+60x60 3600+600x140",
@@ -115,6 +122,14 @@ SCENARIOS = [
     Scenario("two thirds are uncertain", {UNCERTAIN: "0+400x200"}, "FerserveUncertain"),
     Scenario("nine of ten pictures have no face", {NO_FACE: "0+540x200"}, "FerserveFacesMissing"),
     Scenario("seven of ten pictures have no face", {NO_FACE: "0+420x200"}, near="FerserveFacesMissing"),
+    Scenario("ten days are left", {CERTIFICATE: f"{10 * DAY_S}x200"}, "FerserveCertificateNotRenewed"),
+    Scenario("a day is left", {CERTIFICATE: f"{DAY_S}x200"}, BOTH_CERTIFICATE),
+    Scenario("it has ended", {CERTIFICATE: "60x200"}, BOTH_CERTIFICATE),
+    Scenario("one gateway has the old one", {SECOND_CERTIFICATE: f"{DAY_S}x200"}, BOTH_CERTIFICATE),
+    Scenario("fifteen days are left", {CERTIFICATE: f"{15 * DAY_S}x200"}, near="FerserveCertificateNotRenewed"),
+    Scenario("three days are left", {CERTIFICATE: f"{3 * DAY_S}x200"}, "FerserveCertificateNotRenewed", ENDS),
+    Scenario("it was renewed at last", {CERTIFICATE: f"{DAY_S}x120 {90 * DAY_S}x79"}, near=BOTH_CERTIFICATE),
+    Scenario("without TLS", {CERTIFICATE: "_x200"}, near=BOTH_CERTIFICATE),
     Scenario("two replicas serve two archives", {SECOND_ARCHIVE: "1x200"}, "FerserveMixedArchives"),
     Scenario("two replicas compute in two precisions", {SECOND_PRECISION: "1x200"}, "FerserveMixedArchives"),
     Scenario("a rollout takes twenty minutes", {SECOND_ARCHIVE: "_x110 1x90"}, near="FerserveMixedArchives"),

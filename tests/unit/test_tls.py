@@ -1,4 +1,5 @@
 import ssl
+from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -142,6 +143,21 @@ def test_a_new_certificate_is_shown_to_whoever_connects_next(server, ca, tmp_pat
     assert shaken_hands(tls, ca[1]).getpeercert()["serialNumber"] == before  # it was looked at a moment ago
     clock.now_s += CHECK_EVERY_S
     assert shaken_hands(tls, ca[1]).getpeercert()["serialNumber"] != before
+
+
+def test_the_ends_are_those_of_what_is_in_force(server, ca, tmp_path):
+    clock = Clock()
+    tls = read(server, ca[1], clock=clock)
+    before = tls.ends_s()
+    assert set(before) == {"server", "callers"}
+    ends = datetime(2040, 1, 2, 3, 4, 5, tzinfo=UTC)
+    write(ca[0].issue_cert(*HOSTS, not_after=ends), tmp_path, "server")
+    assert tls.ends_s() == before
+    clock.now_s += CHECK_EVERY_S
+    assert tls.ends_s() == {"server": ends.timestamp(), "callers": before["callers"]}
+    server.key.write_bytes(b"no key")
+    clock.now_s += CHECK_EVERY_S
+    assert tls.ends_s()["server"] == ends.timestamp()
 
 
 def test_half_a_replacement_leaves_the_old_pair_in_force_until_the_other_half_comes(server, ca, tmp_path, caplog):

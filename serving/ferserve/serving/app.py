@@ -96,6 +96,9 @@ class Gateway:
         engine.workers.subscribe(self._health.served)
         package = version("ferserve")
         tls = server_tls(config.tls, CLOCK)
+        if tls is not None:
+            for which in tls.ends_s():
+                metrics.certificate(which, partial(_end_of, tls, which))
         bodies = BodyBudget(config.bodies.max_held_bytes)
         self._tracing = open_tracing(config.tracing, version=package)
         observer: RequestObserver = LoggedRequests(metrics) if config.log.requests else metrics
@@ -198,3 +201,7 @@ class Gateway:
         except RuntimeError:  # gRPC says no more than that it failed
             place = f"{config.grpc.host} port {config.grpc.port}"
             raise StartError(f"cannot listen on {place}: it is in use, or no address of this machine") from None
+
+
+def _end_of(tls: ServerTls, which: str) -> float:
+    return tls.ends_s()[which]

@@ -5,7 +5,7 @@ registry of its own, so that two gateways in one process (or test) do not share 
 sets (stages, reasons, loaded archives), never from what a caller sends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -86,6 +86,10 @@ class Metrics:
         """The archive of this name serves no longer."""
         self._info.archive_unloaded(name)
         self._faces.reference_gone(name)
+
+    def certificate(self, which: str, end_s: Callable[[], float]) -> None:
+        """From now on show when this certificate ends; asked at each scrape, seconds since 1970."""
+        self._info.certificate_end.labels(which).set_function(end_s)
 
     def batches(self, model: str) -> BatchMetrics:
         """The observer of one archive's batcher."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 import orjson
 from fastapi import Depends, FastAPI
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,45 +33,39 @@ from ferserve.serving.oip import (
     input_spec,
     output_spec,
 )
+from ferserve.serving.oip_schema import (
+    InferenceReply,
+    InferenceRequestMessage,
+    InputTensorMessage,
+    LiveReply,
+    ModelConfigurationReply,
+    ModelIndexMessage,
+    ModelMetadataReply,
+    ProtocolErrorMessage,
+    ReadyReply,
+    ServerMetadataReply,
+)
 from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import CropScores
 from ferserve.serving.rest_body import RAW, BodyReader
 from ferserve.serving.rest_calls import request_context, unless_caller_leaves
 from ferserve.serving.rest_errors import JSON_TYPE, OIP_PREFIX, validation_message
 from ferserve.serving.rest_gate import asking
+from ferserve.serving.rest_openapi import inference_body, path_parameter
 
 HEAD_LENGTH: Final = "Inference-Header-Content-Length"
 MAX_JSON_BYTES: Final = 4 * 2**20
 """Of a body's JSON: every number in it becomes an object on the event loop. Larger tensors go in binary."""
-MAX_TENSORS: Final = 8
-MAX_RANK: Final = 8
 
-Parameters = dict[str, bool | int | float | str]
-Dimension = Annotated[int, Field(strict=True)]
+Responses = dict[int | str, dict[str, Any]]
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def _version(request: Request) -> str:
+    """The path's own; empty where the path names none, so that a query cannot."""
+    return str(request.path_params.get("version", ""))
 
 
-class _Input(_Message):
-    name: str
-    datatype: str
-    shape: Annotated[list[Dimension], Field(max_length=MAX_RANK)]
-    parameters: Parameters = Field(default_factory=dict)
-    data: list[Any] | None = None
-
-
-class _Output(_Message):
-    name: str
-    parameters: Parameters = Field(default_factory=dict)
-
-
-class _InferenceMessage(_Message):
-    id: str = ""
-    parameters: Parameters = Field(default_factory=dict)
-    inputs: Annotated[list[_Input], Field(max_length=MAX_TENSORS)]
-    outputs: Annotated[list[_Output], Field(max_length=MAX_TENSORS)] = []
+Version = Annotated[str, Depends(_version)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +93,30 @@ def add_inference_routes(
         gate: asked about every request but those that ask whether the server is there.
     """
     routes = _Routes(protocol, health, reader, max_tensor_bytes)
-    model = "/models/{name}"
-    add = partial(app.add_api_route, include_in_schema=False)
-    add(OIP_PREFIX, routes.server_metadata)
-    add(f"{OIP_PREFIX}/health/live", routes.server_live)
-    add(f"{OIP_PREFIX}/health/ready", routes.server_ready)
+    errors: Responses = {"default": {"model": ProtocolErrorMessage, "description": "No answer"}}
+    not_ready: Responses = errors | {503: {"model": ReadyReply, "description": "Not ready"}}
+    add = partial(app.add_api_route, tags=["Open Inference Protocol"], responses=errors)
+    add(OIP_PREFIX, routes.server_metadata, response_model=ServerMetadataReply)
+    add(f"{OIP_PREFIX}/health/live", routes.server_live, response_model=LiveReply)
+    add(f"{OIP_PREFIX}/health/ready", routes.server_ready, response_model=ReadyReply, responses=not_ready)
     listing, inferring = ([Depends(asking(gate, scope))] for scope in (Scope.MODELS, Scope.ANALYZE))
-    add(f"{OIP_PREFIX}/repository/index", routes.repository_index, methods=["POST"], dependencies=listing)
-    for place in (f"{OIP_PREFIX}{model}", f"{OIP_PREFIX}{model}/versions/{{version}}"):
-        add(place, routes.model_metadata, dependencies=listing)
-        add(f"{place}/ready", routes.model_ready, dependencies=listing)
-        add(f"{place}/config", routes.model_config, dependencies=listing)
-        add(f"{place}/infer", routes.infer, methods=["POST"], dependencies=inferring)
+    index = f"{OIP_PREFIX}/repository/index"
+    add(index, routes.repository_index, methods=["POST"], dependencies=listing, response_model=list[ModelIndexMessage])
+    model = f"{OIP_PREFIX}/models/{{name}}"
+    for place, parameters in ((model, []), (f"{model}/versions/{{version}}", [path_parameter("version")])):
+        said = {"parameters": parameters}
+        asked = partial(add, dependencies=listing, openapi_extra=said)
+        asked(place, routes.model_metadata, response_model=ModelMetadataReply)
+        asked(f"{place}/ready", routes.model_ready, response_model=ReadyReply, responses=not_ready)
+        asked(f"{place}/config", routes.model_config, response_model=ModelConfigurationReply)
+        add(
+            f"{place}/infer",
+            routes.infer,
+            methods=["POST"],
+            dependencies=inferring,
+            response_model=InferenceReply,
+            openapi_extra=inference_body(InferenceRequestMessage, HEAD_LENGTH, parameters),
+        )
 
 
 class _Routes:
@@ -123,24 +129,30 @@ class _Routes:
         self._max_tensor_bytes = max_tensor_bytes
 
     async def server_live(self) -> Response:
+        """Whether the server runs."""
         return _json({"live": True})
 
     async def server_ready(self) -> Response:
+        """Whether the server would score now."""
         return _readiness(is_ready=self._protocol.is_ready)
 
-    async def model_ready(self, name: str, version: str = "") -> Response:
+    async def model_ready(self, name: str, version: Version) -> Response:
+        """Whether the model would score now."""
         return _readiness(is_ready=self._protocol.is_model_ready(name, version))
 
     async def server_metadata(self) -> Response:
+        """Who answers, and in which extensions of the protocol."""
         with self._health.accept():
             return _json({"name": SERVER_NAME, "version": self._protocol.version, "extensions": EXTENSIONS})
 
     async def repository_index(self) -> Response:
+        """The models that are there; Triton's extension."""
         with self._health.accept():
             models = self._protocol.models()
             return _json([{"name": model.name, "version": model.version, "state": "READY"} for model in models])
 
-    async def model_metadata(self, name: str, version: str = "") -> Response:
+    async def model_metadata(self, name: str, version: Version) -> Response:
+        """What the model takes and gives."""
         with self._health.accept():
             model = self._protocol.model(name, version)
             return _json(
@@ -153,7 +165,8 @@ class _Routes:
                 }
             )
 
-    async def model_config(self, name: str, version: str = "") -> Response:
+    async def model_config(self, name: str, version: Version) -> Response:
+        """The model's configuration; Triton's extension."""
         with self._health.accept():
             model = self._protocol.model(name, version)
             return _json(
@@ -167,7 +180,8 @@ class _Routes:
                 }
             )
 
-    async def infer(self, request: Request, name: str, version: str = "") -> Response:
+    async def infer(self, request: Request, name: str, version: Version) -> Response:
+        """Score crops that come as a tensor."""
         context = request_context(request)
         with self._health.accept():
             self._protocol.model(name, version)  # before a large body comes for nothing
@@ -210,7 +224,7 @@ def _asked(body: bytes, *, name: str, version: str, head_bytes: int | None) -> _
     if head_bytes is not None and len(head) < head_bytes:
         raise InvalidRequestError(f"{HEAD_LENGTH}: expected at most the body's {len(body)} bytes, got {head_bytes}")
     try:
-        message = _InferenceMessage.model_validate_json(head)
+        message = InferenceRequestMessage.model_validate_json(head)
     except ValidationError as error:
         raise InvalidRequestError(validation_message(error.errors(include_url=False, include_input=False))) from None
     request = InferenceRequest(
@@ -225,7 +239,7 @@ def _asked(body: bytes, *, name: str, version: str, head_bytes: int | None) -> _
     return _Asked(request=request, request_id=message.id, in_binary=in_binary if message.outputs else bool(by_default))
 
 
-def _inputs(tensors: Sequence[_Input], binary: bytes) -> list[InputTensor]:
+def _inputs(tensors: Sequence[InputTensorMessage], binary: bytes) -> list[InputTensor]:
     inputs, taken = [], 0
     for tensor in tensors:
         size_bytes = tensor.parameters.get("binary_data_size")
@@ -245,13 +259,13 @@ def _inputs(tensors: Sequence[_Input], binary: bytes) -> list[InputTensor]:
     return inputs
 
 
-def _with(tensor: _Input, data: Any) -> InputTensor:
+def _with(tensor: InputTensorMessage, data: Any) -> InputTensor:
     return InputTensor(
         name=tensor.name, datatype=tensor.datatype, shape=tensor.shape, data=data, parameters=tensor.parameters
     )
 
 
-def _numbers(tensor: _Input) -> Any:
+def _numbers(tensor: InputTensorMessage) -> Any:
     """The numbers of a tensor in JSON, flat or in rows."""
     if tensor.data is None:
         raise InvalidRequestError(f"input {tensor.name[:64]}: expected data or binary_data_size, got neither")

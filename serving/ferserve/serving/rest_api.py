@@ -26,6 +26,7 @@ from ferserve.serving.http_server import check_port
 from ferserve.serving.observing import RequestObserver, encoding
 from ferserve.serving.oip import InferenceProtocol
 from ferserve.serving.oip_rest import add_inference_routes
+from ferserve.serving.oip_schema import InferenceRequestMessage
 from ferserve.serving.pages import add_page
 from ferserve.serving.probes import add_probes
 from ferserve.serving.purposes import Scope
@@ -150,7 +151,7 @@ def create_rest_app(
     add_inference_routes(app, protocol, health, reader, max_tensor_bytes=config.max_batch_bytes, gate=gate)
     if config.page:
         add_page(app)
-    install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage))
+    install_openapi(app, (AnalyzeMessage, BatchAnalyzeMessage, ClassifyFacesMessage, InferenceRequestMessage))
     return app
 
 

@@ -8,13 +8,14 @@ Python server can ask for one or not, and cannot leave it to the caller. The adm
 import logging
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 import grpc
 
+from ferserve.serving.certificates import earliest_end_s
 from ferserve.serving.channel_tls import bytes_of, check_pair
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.watched_files import WatchedFiles
@@ -49,6 +50,7 @@ class _Material:
 
     context: ssl.SSLContext
     grpc: Any  # grpc's own class is not public
+    ends_s: Mapping[str, float]
 
 
 class ServerTls:
@@ -100,6 +102,15 @@ class ServerTls:
                     logger.info("the certificate was read again")
             return self._material
 
+    def ends_s(self) -> Mapping[str, float]:
+        """When what is in force ends, in seconds since 1970; NaN where a file does not say.
+
+        Returns:
+            `server` for the certificate and those that lead to its authority, `callers` for the authorities of callers
+            where there are some: of each the first to end.
+        """
+        return self.material().ends_s
+
     def _read(self) -> _Material:
         chain, key = bytes_of(self._certificate_file), bytes_of(self._key_file)
         authorities = None if self._client_ca_file is None else bytes_of(self._client_ca_file)
@@ -123,9 +134,13 @@ class ServerTls:
                 raise ConfigError(
                     f"tls: expected certificates in PEM in {self._client_ca_file}, got {_reason(error)}"
                 ) from None
+        ends_s = {"server": earliest_end_s(chain)}
+        if authorities is not None:
+            ends_s["callers"] = earliest_end_s(authorities)
         return _Material(
             context=context,
             grpc=grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=authorities),
+            ends_s=ends_s,
         )
 
 

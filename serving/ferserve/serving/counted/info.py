@@ -1,4 +1,4 @@
-"""What runs here: versions, and the archives that are loaded."""
+"""What runs here: versions, the archives that are loaded, and until when the certificates are good."""
 
 import platform
 from importlib import metadata
@@ -25,6 +25,12 @@ class Info:
             registry=registry,
         )
         self._loaded: dict[str, tuple[str, str, str, str]] = {}
+        self.certificate_end = Gauge(
+            "ferserve_certificate_expiry_timestamp_seconds",
+            "When certificates in force end: server, callers (their authorities); the first of each, NaN if not known.",
+            ["certificate"],
+            registry=registry,
+        )
 
     def archive_loaded(self, name: str, version: str, sha256: str, precision: str) -> None:
         """It serves from now on."""

@@ -5,10 +5,13 @@ It stands alone there: in Triton's Python are numpy, ONNX Runtime and Triton's o
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read as it is imported, as ferserve.faces explains
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
