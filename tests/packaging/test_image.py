@@ -143,6 +143,17 @@ def test_the_image_for_folders_scores_one_into_parquet(roots, detector):
     assert (built["bulk"] / "tmp" / f"{detector}.parquet").stat().st_size > 0
 
 
+def test_the_images_list_the_archives_that_they_hold(roots):
+    built, environment = roots
+    command = inside(built["gateway"], environment / "bin" / "ferserve", "models", "--json")
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, env=os.environ)
+    held = [archive["name"] for archive in json.loads(run.stdout)]
+    assert held[0] == "mobilenet"
+    assert "transfer-resnet50" not in held
+    files = {path.name for path in built["gateway"].rglob("*.mar")}
+    assert files == {f"{name}.mar" for name in held}
+
+
 def test_the_gateways_image_says_what_it_lacks(roots):
     built, environment = roots
     command = inside(built["gateway"], environment / "bin" / "ferserve", "score", "/tmp", "--out", "/tmp/faces.parquet")

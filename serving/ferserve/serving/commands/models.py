@@ -18,7 +18,7 @@ from ferserve.faces.session import ScoringSession
 from ferserve.serving.commands.options import AsJson
 
 SHORT_HASH: Final = 12
-MIN_WIDTH: Final = 120
+MIN_WIDTH: Final = 132
 """A terminal wraps better than a table cuts."""
 TIMED_FACES: Final = 30
 
