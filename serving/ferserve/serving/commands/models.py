@@ -14,7 +14,6 @@ from ferserve.faces.archive import Archive
 from ferserve.faces.cpu import read_cpu
 from ferserve.faces.index import archive_names, open_archive
 from ferserve.faces.precision import Precision, resolve_precision
-from ferserve.faces.session import ScoringSession
 from ferserve.serving.commands.options import AsJson
 
 SHORT_HASH: Final = 12
@@ -93,6 +92,8 @@ def _accuracy(archive: Archive) -> str:
 
 def _ms_per_face(archive: Archive) -> float:
     """Median time of scoring one face, milliseconds, in the precision that runs here; the first few warm up."""
+    from ferserve.faces.session import ScoringSession
+
     spec = archive.manifest.preprocess
     session = ScoringSession.from_archive(archive, threads=1, precision=_precision(archive))
     rng = np.random.default_rng(0)
