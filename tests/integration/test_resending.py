@@ -101,7 +101,9 @@ def outcomes(replies):
 ALL_OK = sorted((frame_id, "ok") for frame_id, _ in FRAMES)
 
 
-@pytest.mark.parametrize("end", [BREAK, END, Refuse(NotReadyError("draining", retry_after_s=0.5))], ids=["break", "end", "refused"])
+@pytest.mark.parametrize(
+    "end", [BREAK, END, Refuse(NotReadyError("draining", retry_after_s=0.5))], ids=["break", "end", "refused"]
+)
 async def test_what_has_no_reply_as_a_call_ends_is_sent_again_on_another(sample_analysis, end):
     gateway = Gateway(sample_analysis, [SILENT, ANSWER, end])
     async with client_of(gateway) as client:
