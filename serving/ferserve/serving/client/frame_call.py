@@ -2,7 +2,7 @@
 
 gRPC for Python (1.85) may lose that word: a write that is under way when the server ends the call fails in Core, and
 then puts `INTERNAL: Internal error from Core` in the place of the status, whether that came already or is still to
-come. Beside two busy processes this befell every tenth to fourth call that was sending as the server ended it. So of
+come. Beside two busy processes this befell every seventh to fourth call that was sending as the server ended it. So of
 all that a call says about its end the first status counts that is not such a stand-in.
 """
 
