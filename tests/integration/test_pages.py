@@ -100,7 +100,7 @@ async def test_a_setting_turns_the_page_off(client_of):
 
 async def test_the_page_is_no_part_of_the_api_document(client_of):
     async with client_of() as client:
-        assert all(path.startswith("/v1/") for path in (await client.get("/openapi.json")).json()["paths"])
+        assert all(path.startswith(("/v1/", "/v2")) for path in (await client.get("/openapi.json")).json()["paths"])
 
 
 async def test_status_is_a_page_to_browsers_and_json_to_programs(admin):

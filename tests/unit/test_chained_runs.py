@@ -11,7 +11,7 @@ from ferserve.training.engine import Run
 from ferserve.training.examples import Examples
 from ferserve.training.finish import calibrate_run, load_best
 from ferserve.training.recipe import Phase
-from ferserve.training.recipes.mobilenet import mobilenet
+from ferserve.training.recipes.mobilenet import mobilenet_128
 from ferserve.training.teachers import RunTeacher
 
 
@@ -24,7 +24,7 @@ def _faces(count, seed):
 
 FACES = {"fit": _faces(24, 0), "validation": _faces(16, 1)}
 RECIPE = replace(
-    mobilenet(), start="random", phases=(Phase(epochs=1, input_size_px=32),), batch_size=8, precision="fp32"
+    mobilenet_128(), start="random", phases=(Phase(epochs=1, input_size_px=32),), batch_size=8, precision="fp32"
 )
 
 
