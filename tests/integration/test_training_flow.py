@@ -25,6 +25,7 @@ from ferserve.training.data.errors import DataError
 from ferserve.training.engine import read_history
 from ferserve.training.finish import Calibration
 from ferserve.training.measure import evaluate_archive
+from ferserve.training.origin import Origin, behind_teachers
 from ferserve.training.pack import pack_run
 from ferserve.training.recipe import Phase
 from ferserve.training.results import evaluation_result, write_result
@@ -174,6 +175,16 @@ def test_teachers_score_faces_that_nobody_labelled(run, data, recipe, tmp_path):
         )  # fmt: skip
     packed = pack_run(tmp_path / "run", data, out=tmp_path / "made.mar", threads=1, cpu=Cpu(name="Old", vnni=False))
     assert "| faces without their labels, scored by the teachers |" in packed.card()
+
+
+def test_what_teachers_were_made_from_is_named(tmp_path):
+    Origin(start=("faceres",), data="fer2013", unlabelled={"lfw": "0" * 64}).write(tmp_path)
+    assert behind_teachers([str(tmp_path), str(tmp_path), "some.mar"]) == (
+        "faceres",
+        "fer2013",
+        "lfw",
+        "archive some.mar",
+    )
 
 
 def test_int8_is_packed_with_its_figures_where_it_keeps_within_the_rule(with_int8, archive):

@@ -8,6 +8,7 @@ from tests.made_up.campaigns import write_campaign
 from typer.testing import CliRunner
 
 from ferserve.faces.errors import ArchiveError
+from ferserve.training.active.absorb import AbsorbSettings, lesson_recipe
 from ferserve.training.active.labels import Act, Journal
 from ferserve.training.active.patches import nine_patches
 from ferserve.training.active.pool import Pool
@@ -151,3 +152,12 @@ def test_a_report_of_a_round_asks_nobody_for_anything(campaign, ranked):
     assert _run("report", campaign).exit_code == 0
     assert (campaign / "report.html").read_text() == page
     assert json.loads((campaign / "web.json").read_text())["pictures"] == COUNT + 1
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet-teacher", "transfer-resnet50", "net-b", "alexnet"])
+def test_a_lesson_can_be_made_of_every_recipe(name):
+    former = RECIPES[name]()
+    lesson = lesson_recipe(former, AbsorbSettings(), name="lesson", faces=20)
+    assert (lesson.start, lesson.unlabelled, lesson.augmentation.mixup) == ("run", (), 0.0)
+    assert lesson.objective.teacher_weight == 0.0
+    assert lesson.batch_size == 20

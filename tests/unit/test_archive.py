@@ -87,6 +87,10 @@ def test_shipped_archives_go_into_torchserve_as_they_are_or_say_that_they_cannot
     assert model["serializedFile"] == "model.pt2"
 
 
+def test_all_shipped_archives_together_stay_small():
+    assert sum(open_archive(name).path.stat().st_size for name in archive_names()) < 36e6
+
+
 def test_int8_is_a_member_that_may_be_missing(path, tmp_path):
     assert (read_archive(path).has_int8, read_archive(path).int8()) == (False, None)
     both = write_archive(tmp_path / "both.mar", MANIFEST, MEMBERS | {"model.int8.onnx": b"int8"})

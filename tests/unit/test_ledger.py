@@ -149,9 +149,7 @@ def test_probes_stand_by_protocol(results):
     found = find(ByFolds(recipes=("refined",), data="ck48", configuration="6-S-NC"), read)
     assert (found.paper.value, found.clean.value) == pytest.approx((91, 81))
     assert (found.clean.low, found.clean.high) == pytest.approx((76, 86))
-    assert found.clean.basis == (
-        "linear probe of the default archive; 309 faces, 106 people resampled, mean of 2 groupings"
-    )
+    assert found.clean.basis == ("linear probe of mobilenet; 309 faces, 106 people resampled, mean of 2 groupings")
     jaffe = find(ByFolds(recipes=("refined",), data="jaffe"), read)
     assert (jaffe.clean.value, jaffe.clean.low, jaffe.clean.high) == pytest.approx((60, 55, 65))
     assert "106 people resampled" in jaffe.clean.basis

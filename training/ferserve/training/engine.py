@@ -119,7 +119,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         resuming = self.last.is_file()
         if not resuming:
-            load_start(self.net, recipe, start_weights, crops=self.fit.crops.cpu(), generator=self.generator)
+            load_start(self.net, recipe, start_weights, crops=fit.crops, generator=self.generator)
             write_text(folder / "recipe.json", recipe.to_json() + "\n")
         freeze(self.net, recipe)
         self.net.to(self.device)

@@ -142,7 +142,8 @@ def read_run_data(data: str, recipe: Recipe, unlabelled: Sequence[str] = ()) -> 
             f"{', '.join(named) or 'none'}"
         )
     read = _read_labelled(data, recipe)
-    for text in unlabelled:
+    # In the recipe's order: a seed then means the same whatever the command line's.
+    for text in sorted(unlabelled, key=lambda text: recipe.unlabelled.index(text.partition("=")[0])):
         source = parse_set(text, option="--unlabelled")
         pictures = source.read()
         fit = read.fit.joined(Examples.without_labels(pictures, recipe.preprocess, num_classes=read.fit.num_classes))

@@ -77,12 +77,14 @@ class Origin:
         start: keys that `source_of` knows, of everything behind its start weights.
         data: the data set that it learns from.
         teachers: recipe hashes of the runs that it learns from.
+        taught_from: keys of everything that the teachers were made from.
         unlabelled: data sets that the teachers score for it, with the hash of each.
     """
 
     start: tuple[str, ...]
     data: str
     teachers: tuple[str, ...] = ()
+    taught_from: tuple[str, ...] = ()
     unlabelled: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
@@ -108,3 +110,19 @@ class Origin:
             former = cls.read(start_weights)
             keys = tuple(key for key in dict.fromkeys((*former.start, former.data)) if key != data)
         return cls(start=keys, data=data, teachers=tuple(teachers))
+
+
+def behind_teachers(teachers: Sequence[str]) -> tuple[str, ...]:
+    """Keys of everything that teachers were made from.
+
+    Args:
+        teachers: finished runs by their folders, archives by name or path.
+    """
+    keys: list[str] = []
+    for text in teachers:
+        if Path(text).is_dir():
+            origin = Origin.read(Path(text))
+            keys += [*origin.start, origin.data, *origin.unlabelled, *origin.taught_from]
+        else:
+            keys.append(f"{ARCHIVE}{Path(text).name}")
+    return tuple(dict.fromkeys(keys))

@@ -46,7 +46,7 @@ def pack_run(
 ) -> Archive:
     """Write a finished run as one archive, with `confusion.png` and `reliability.png` beside its checkpoints.
 
-    This is the one place where a run meets the test split. int8 goes in where it keeps within the rule.
+    Nothing is chosen by the test split, which is only measured on. int8 goes in where it keeps within the rule.
 
     Args:
         data: `NAME=DIR` with Training and PublicTest rows.
@@ -221,7 +221,9 @@ def _sources(recipe: Recipe, calibration: Calibration, public: FaceSet, origin: 
             replace(source_of(key), role="faces without their labels, scored by the teachers", sha256=sha256)
         )
     for sha256 in origin.teachers:
-        role = "scores in the targets; what it was made from counts here too"
         name = f"teacher, the run of recipe {sha256[:12]}"
-        sources.append(DataSource(name=name, role=role, sha256="", terms="as its own card says"))
+        terms = "as of what stands behind the teachers"
+        sources.append(DataSource(name=name, role="scores in the targets", sha256="", terms=terms))
+    named = {origin.data, *origin.start, *origin.unlabelled}
+    sources += [replace(source_of(key), role="behind the teachers") for key in origin.taught_from if key not in named]
     return tuple(sources)

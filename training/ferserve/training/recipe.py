@@ -276,6 +276,8 @@ class Recipe(HashedSettings):
         check_setting(self.views > 0, "views", "1 or more", self.views)
         check_setting(self.fit_faces >= 0, "fit_faces", "0 or more", self.fit_faces)
         taught = self.objective.teacher_weight > 0
+        blends = self.augmentation.mixup if self.task == "attributes" else 0.0
+        check_setting(not blends, "mixup", "0 where attributes are learnt", blends)
         check_setting(taught or not self.unlabelled, "unlabelled", "none without a teacher", self.unlabelled)
         # A centre needs the one class that a face is of.
         blurred = bool(self.unlabelled) or self.augmentation.mixup > 0

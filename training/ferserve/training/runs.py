@@ -18,7 +18,7 @@ from ferserve.training.examples import RunData, read_run_data
 from ferserve.training.finish import Calibration, Learnt, calibrate_run, finish_pretraining
 from ferserve.training.fold_runs import FoldsResult, read_small_set, train_folds
 from ferserve.training.machine import this_machine
-from ferserve.training.origin import Origin
+from ferserve.training.origin import Origin, behind_teachers
 from ferserve.training.recipe import Recipe
 from ferserve.training.recipes import RECIPES
 from ferserve.training.results import TrainingResult, write_result
@@ -89,7 +89,7 @@ def train_run(
     hashes = tuple(teacher.recipe_sha256 for teacher in read_teachers)
     if not run.last.is_file():
         origin = Origin.of(recipe, data=read.name, start_weights=start_weights, teachers=hashes)
-        replace(origin, unlabelled=read.unlabelled).write(folder)
+        replace(origin, taught_from=behind_teachers(teachers), unlabelled=read.unlabelled).write(folder)
     board = Board(folder, next_epoch=run.progress.epoch + 1) if tensorboard else None
     with on_stop(run.ask_to_stop):
         _run_epochs(run, progress, board)

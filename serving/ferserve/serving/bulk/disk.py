@@ -81,7 +81,7 @@ def write_whole(disk: Disk, path: Path, data: bytes) -> None:
     Raises:
         OutputError: the disk is full, or refuses for another reason.
     """
-    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")  # a dot: readers of a table of shards leave it out
     try:
         disk.write(unfinished, data)
         disk.rename(unfinished, path)

@@ -124,7 +124,7 @@ def _agreed(answers: dict[str, dict[str, str]]) -> tuple[dict[str, str], dict[st
 
 
 def lesson_recipe(former: Recipe, settings: AbsorbSettings, *, name: str, faces: int) -> Recipe:
-    """The former model's recipe, for fine-tuning on a few labels alone: nobody's votes, no teacher."""
+    """The former model's recipe, for fine-tuning on a few labels alone: nobody's votes, no teacher, no blends."""
     return replace(
         former,
         name=name,
@@ -142,8 +142,10 @@ def lesson_recipe(former: Recipe, settings: AbsorbSettings, *, name: str, faces:
         precision="fp32",
         frozen_groups=settings.frozen_groups,
         trained=(make_net(former).classifier_name,) if settings.last_layer else (),
+        augmentation=replace(former.augmentation, mixup=0.0),
         views=1,
         fit_faces=0,
+        unlabelled=(),
     )
 
 

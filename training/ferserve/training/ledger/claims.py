@@ -411,7 +411,7 @@ def _beyond() -> tuple[Claim, ...]:
         Claim(
             system="Beyond", what="FERPlus majority, seven classes, public test", where="at least", value=88.0,
             evidence=OnSplit(archives=("mobilenet-ferplus",), labels="ferplus"),
-            why_not="not evaluated yet: `ferserve evaluate default --data fer2013=DIR --labels ferplus --result FILE`",
+            why_not="not evaluated yet: `ferserve evaluate RUN --data fer2013=DIR --labels ferplus --result FILE`",
         ),
         Claim(
             system="Beyond", what="expected calibration error, public test", where="at most", value=3.0, at_most=True,

@@ -194,7 +194,8 @@ def _of_probe(results: Sequence[Result]) -> Figure:
     values = results[0].values
     shares = [_percent(run["people"] or run["report"]["accuracy"]) for run in values["runs"]]
     value, low, high = (sum(share[place] for share in shares) / len(shares) for place in range(3))
-    basis = f"linear probe of the default archive; {values['faces']} faces, {values['people_count']} people resampled"
+    probed = f"{values['archive']} {values.get('version', '')}".rstrip()
+    basis = f"linear probe of {probed}; {values['faces']} faces, {values['people_count']} people resampled"
     basis += f", mean of {len(shares)} groupings" if len(shares) > 1 else ""
     return Figure(value=value, low=low, high=high, basis=basis, files=(results[0].name,))
 
