@@ -9,6 +9,5 @@ here=$(dirname "$0")
 
 "$environment/bin/python" -m pip uninstall --quiet --yes setuptools pip
 "$environment/bin/python" "$here/slim.py"
-"$environment/bin/python" "$here/archives.py"
 "$environment/bin/python" "$here/licences.py" > "$environment/LICENCES.txt"
 "$environment/bin/python" "$here/root.py" "$root"

@@ -222,6 +222,24 @@ def test_index_resolves_names_alias_and_paths(path, tmp_path):
         index.find("happy")
 
 
+def test_an_archive_may_lie_outside_of_the_package_or_be_no_part_of_an_installation(path, tmp_path):
+    package, checkout = tmp_path / "assets", tmp_path / "archives"
+    package.mkdir()
+    path.rename(package / "a.mar")
+    hashes = {"a": read_archive(package / "a.mar").sha256, "b": "b" * 64}
+    archives = {name: {"file": f"{name}.mar", "sha256": sha256} for name, sha256 in hashes.items()}
+    (package / "index.json").write_text(json.dumps({"default": "a", "archives": archives}))
+    with pytest.raises(
+        ArchiveError, match=f"b is no part of the installed package: take b.mar with SHA-256 {'b' * 64}"
+    ):
+        Index.read(package, elsewhere=checkout).find("b")
+    checkout.mkdir()
+    (checkout / "b.mar").write_bytes(b"")
+    index = Index.read(package, elsewhere=checkout)
+    assert index.find("b") == (checkout / "b.mar", "b" * 64)
+    assert index.find("a")[0] == package / "a.mar"
+
+
 @pytest.mark.parametrize(
     "text",
     [

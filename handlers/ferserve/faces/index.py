@@ -1,4 +1,7 @@
-"""What ships inside the package, archives by name and the detector, with the hash that each file must have."""
+"""Archives by name and the detector, with the hash that each file must have.
+
+The default archive and the detector lie inside the package; the other archives in `archives/` of a checkout.
+"""
 
 import hashlib
 import json
@@ -12,13 +15,15 @@ from ferserve.faces.archive import Archive, read_archive
 from ferserve.faces.errors import ArchiveError
 
 SUFFIX: Final = ".mar"
+CHECKOUT: Final = Path(__file__).resolve().parents[3] / "archives"
+"""Where the other archives lie, if this is a checkout; no such folder in an installed wheel."""
 DEFAULT: Final = "default"
 """The alias of the archive that serving takes unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipped:
-    """A file of `assets/`.
+    """A file of `assets/` or `archives/`.
 
     Attributes:
         sha256: of the whole file, 64 hex digits.
@@ -34,7 +39,7 @@ class Index:
 
     Attributes:
         default: name that the alias `default` stands for.
-        archives: what there is, by name.
+        archives: by name; those outside of the package may be missing.
         detector: the face detector, an ONNX file; None if only archives ship.
     """
 
@@ -43,16 +48,18 @@ class Index:
     detector: Shipped | None = None
 
     @classmethod
-    def read(cls, folder: Path) -> "Index":
+    def read(cls, folder: Path, *, elsewhere: Path | None = None) -> "Index":
         """Read a folder's `index.json`.
 
+        Args:
+            elsewhere: another folder that files may lie in.
         Raises:
             ArchiveError: there is none, or it is malformed.
         """
         path = folder / "index.json"
         try:
             value = json.loads(path.read_text())
-            archives = {name: _shipped(folder, entry) for name, entry in value["archives"].items()}
+            archives = {name: _shipped(folder, entry, elsewhere) for name, entry in value["archives"].items()}
             detector = _shipped(folder, value["detector"]) if "detector" in value else None
             index = cls(default=value["default"], archives=archives, detector=detector)
         except FileNotFoundError as error:
@@ -73,11 +80,16 @@ class Index:
         Returns:
             The file, which may be missing, and the SHA-256 that it must have if it is a shipped one.
         Raises:
-            ArchiveError: neither a known name nor a path.
+            ArchiveError: neither a known name nor a path, or the name of an archive that is not in this installation.
         """
         name = self.default if name_or_path == DEFAULT else name_or_path
         if name in self.archives:
             shipped = self.archives[name]
+            if name != self.default and not shipped.path.is_file():
+                raise ArchiveError(
+                    f"{name} is no part of the installed package: take {shipped.path.name} with SHA-256 "
+                    f"{shipped.sha256} from the project's folder archives/ and name it by its path"
+                )
             return shipped.path, shipped.sha256
         path = Path(name_or_path)
         # What looks like a file's name is left to `read_archive`, which can say which hash it should have had.
@@ -87,19 +99,23 @@ class Index:
         return path, None
 
 
-def _shipped(folder: Path, entry: dict[str, str]) -> Shipped:
-    return Shipped(path=folder / entry["file"], sha256=entry["sha256"])
+def _shipped(folder: Path, entry: dict[str, str], elsewhere: Path | None = None) -> Shipped:
+    path = folder / entry["file"]
+    if elsewhere is not None and not path.is_file() and (elsewhere / entry["file"]).is_file():
+        path = elsewhere / entry["file"]
+    return Shipped(path=path, sha256=entry["sha256"])
 
 
 @cache
 def shipped_index() -> Index:
     """The package's own index."""
-    return Index.read(Path(str(files("ferserve.faces") / "assets")))
+    return Index.read(Path(str(files("ferserve.faces") / "assets")), elsewhere=CHECKOUT)
 
 
 def archive_names() -> tuple[str, ...]:
-    """Names of the shipped archives."""
-    return tuple(shipped_index().archives)
+    """Names of the archives that are here, the default first."""
+    index = shipped_index()
+    return tuple(name for name, shipped in index.archives.items() if name == index.default or shipped.path.is_file())
 
 
 def read_detector(index: Index) -> bytes:
