@@ -88,6 +88,10 @@ def test_a_teacher_of_crops_is_asked_once(tmp_path):
     assert run.taught_NK.tolist() == [[0.0] * 6 + [1.0]] * 24
     list(Run(recipe, **FACES, folder=tmp_path, start_weights=None, teachers=[teacher]).epochs())
     assert teacher.faces == 2 * 24
+    fit = FACES["fit"]
+    turned = Examples(crops=fit.crops.flip(0), labels=fit.labels.flip(0), votes=fit.votes)
+    Run(recipe, **FACES | {"fit": turned}, folder=tmp_path, start_weights=None, teachers=[teacher])
+    assert teacher.faces == 4 * 24, "what was said of one face is not taken for another"
 
 
 def test_a_run_cut_otherwise_has_seen_the_validation_faces(former, tmp_path):

@@ -30,7 +30,6 @@ from ferserve.training.data.sets import CLASSES, Description, Pictures
 from ferserve.training.evaluate import Interval, Report, make_report
 from ferserve.training.intervals import over_people
 from ferserve.training.machine import Machine, this_machine
-from ferserve.training.measure import score_faces
 
 CK_SETS = ("ck48", "ck_plus")
 
@@ -222,7 +221,7 @@ def _measure(
     finds = None if source.data_set.description.cropped else finder
     detector = None if finds is None else finds.detector
     crops, found = crop_pictures(pictures, manifest.preprocess, detector, on_picture=on_picture)
-    scores = restrict(score_faces(session, crops), counted.classes)
+    scores = restrict(session.score(crops), counted.classes)
     right = scores.argmax(axis=1) == pictures.labels
     subjects = pictures.subjects
     row = SetRow(

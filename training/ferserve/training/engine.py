@@ -1,5 +1,6 @@
 """The training loop, spelled out: fit on one split, select on another, keep everything needed to go on after a kill."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -144,13 +145,15 @@ class Run:
         if not teachers or self.recipe.objective.teacher_sees != "crops":
             return None
         path, hashes = self.folder / "taught.pt", [teacher.recipe_sha256 for teacher in teachers]
+        faces = hashlib.sha256(self.fit.crops.cpu().numpy().tobytes()).hexdigest()
         if path.is_file():
             state = load_checkpoint(path, recipe_sha256=self.recipe.sha256)
-            if state["teachers"] == hashes and len(state["scores"]) == len(self.fit):
+            if state["teachers"] == hashes and state.get("faces") == faces:
                 kept: Tensor = state["scores"].to(self.device)
                 return kept
         scores_NK = crop_scores(teachers, self.fit.crops)
-        save_checkpoint(path, {"recipe_sha256": self.recipe.sha256, "teachers": hashes, "scores": scores_NK})
+        asked = {"teachers": hashes, "faces": faces, "scores": scores_NK}
+        save_checkpoint(path, {"recipe_sha256": self.recipe.sha256} | asked)
         return scores_NK
 
     def _optimizer(self) -> torch.optim.Optimizer:

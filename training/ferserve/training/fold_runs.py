@@ -162,7 +162,9 @@ def train_folds(
         logits_NK = predict_logits(best, test.crops, size_px=recipe.final_size_px)
         best_N[held_N] = logits_NK.argmax(axis=1) == test.labels.numpy()
         histories.append(tuple(run.history))
-    return _result(recipe, small, protocol, folds_N, last_NK, best_N, histories, start_weights)
+    return _result(
+        recipe, small, protocol, folds_N, last_NK, best_N, histories, start_weights, device=torch.device(device)
+    )
 
 
 def _result(
@@ -174,6 +176,8 @@ def _result(
     best_N: NDArray[np.bool_],
     histories: Sequence[tuple[EpochRow, ...]],
     start_weights: Path | None,
+    *,
+    device: torch.device,
 ) -> FoldsResult:
     pictures = small.pictures
     right_N = last_NK.argmax(axis=1) == pictures.labels
@@ -195,5 +199,5 @@ def _result(
         folds=tuple(float(right_N[folds_N == fold].mean()) for fold in np.unique(folds_N)),
         selected=wilson(int(best_N.sum()), len(best_N)),
         histories=tuple(histories),
-        machine=this_machine(),
+        machine=this_machine(device),
     )

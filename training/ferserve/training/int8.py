@@ -18,7 +18,6 @@ from ferserve.training.data.crops import make_crops
 from ferserve.training.data.fer2013 import FaceSet
 from ferserve.training.fidelity import Fidelity, compare
 from ferserve.training.held_out import Faces
-from ferserve.training.measure import score_faces
 from ferserve.training.quantize import Int8Settings, to_int8
 
 CALIBRATION_FACES: Final = 256
@@ -75,11 +74,11 @@ def try_int8(
     Raises:
         ArchiveError: the graph has too few convolutions for a setting.
     """
-    float_scores = score_faces(graph_session(graph, validation, threads=threads), validation.crops)
+    float_scores = graph_session(graph, validation, threads=threads).score(validation.crops)
     for settings in candidates:
         quantised = to_int8(graph, calibration, settings)
         session = graph_session(quantised, validation, precision="int8", threads=threads)
-        fidelity = compare(float_scores, score_faces(session, validation.crops), validation.labels)
+        fidelity = compare(float_scores, session.score(validation.crops), validation.labels)
         yield Candidate(settings=settings, fidelity=fidelity), quantised
 
 
@@ -146,5 +145,5 @@ def make_int8(
             f"({chosen.settings.text}) {' and '.join(chosen.fidelity.objections)}"
         )
     session = graph_session(tried[chosen], public, precision="int8", threads=threads)
-    scores_NK = score_faces(session, public.crops)
+    scores_NK = session.score(public.crops)
     return Int8Graph(graph=tried[chosen], chosen=chosen, public=compare(public_scores_NK, scores_NK, public.labels))

@@ -16,7 +16,7 @@ class Machine:
 
     Attributes:
         cores: that this process may use.
-        accelerator: a GPU that torch could use, by its maker's name; empty where there is none.
+        accelerator: the GPU that did the work, by its maker's name; empty where none did.
     """
 
     cpu: Cpu
@@ -27,13 +27,17 @@ class Machine:
     accelerator: str = ""
 
 
-def this_machine() -> Machine:
-    """Where this process runs."""
+def this_machine(device: torch.device | None = None) -> Machine:
+    """Where this process runs.
+
+    Args:
+        device: that torch computed on; the CPU unless told otherwise.
+    """
     return Machine(
         cpu=read_cpu(),
         cores=len(os.sched_getaffinity(0)),
         python=platform.python_version(),
         torch=version("torch"),
         onnxruntime=version("onnxruntime"),
-        accelerator=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        accelerator=torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else "",
     )

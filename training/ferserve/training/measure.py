@@ -3,16 +3,16 @@
 A run that is no archive is measured by its weights in torch.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferserve.faces.precision import Precision
 from ferserve.faces.preprocess import PreprocessSpec
+from ferserve.faces.session import ScoringSession
 from ferserve.training.data.audit import shared_pictures
 from ferserve.training.data.crops import data_sha256, make_crops
 from ferserve.training.data.errors import DataError
@@ -20,10 +20,9 @@ from ferserve.training.data.fer2013 import SPLITS, FaceSet, ferplus_majority
 from ferserve.training.data.sources import read_source
 from ferserve.training.data.splits import duplicates_of
 from ferserve.training.evaluate import Report, make_report
-from ferserve.training.scorers import open_scorer
+from ferserve.training.scorers import Scorer, open_scorer
 
 LabelKind = Literal["fer2013", "ferplus"]
-BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,26 +59,8 @@ class Measurement:
         }
 
 
-def score_faces(scorer: "FaceScorer", crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Scores of crops (N, S, S, C), shape (N, 7)."""
-    parts = [scorer.score(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
-    return np.concatenate(parts)
-
-
-class FaceScorer(Protocol):
-    """An archive's session, or a `Scorer`."""
-
-    @property
-    def precision(self) -> Precision:
-        """What it computes in."""
-
-    @property
-    def score(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        """Crops (N, S, S, C) to calibrated scores (N, 7)."""
-
-
 def measure(
-    scorer: FaceScorer,
+    scorer: ScoringSession | Scorer,
     faces: FaceSet,
     *,
     spec: PreprocessSpec,
@@ -106,7 +87,7 @@ def measure(
         shared = None if shared is None else shared[majority.rows]
     if len(faces) == 0:
         raise DataError(f"no face has a label of kind {labels}: dropped {dropped}")
-    scores = score_faces(scorer, make_crops(faces, spec))
+    scores = scorer.score(make_crops(faces, spec))
     clean = None if train is None else ~duplicates_of(faces.images, train.images)
 
     def report_of(kept: NDArray[np.bool_] | None) -> Report | None:

@@ -26,7 +26,7 @@ from ferserve.training.export import ScoringGraph, export_onnx, export_program, 
 from ferserve.training.finish import Calibration, load_best, recalibrate
 from ferserve.training.held_out import crop_faces, cut_splits
 from ferserve.training.int8 import Int8Graph, LeftOut, calibration_crops, make_int8
-from ferserve.training.measure import Measurement, measure, score_faces
+from ferserve.training.measure import Measurement, measure
 from ferserve.training.models.net import ExpressionNet
 from ferserve.training.origin import WEB, Origin, source_of
 from ferserve.training.recipe import Recipe
@@ -98,7 +98,7 @@ def check_parity(graph: ScoringGraph, program: bytes, session: ScoringSession, c
     with torch.no_grad():
         eager = graph(torch.from_numpy(crops)).numpy()
         exported = torch.export.load(io.BytesIO(program)).module()(torch.from_numpy(crops)).numpy()
-    for name, scores in (("torch.export", exported), ("ONNX Runtime", score_faces(session, crops))):
+    for name, scores in (("torch.export", exported), ("ONNX Runtime", session.score(crops))):
         worst = float(np.abs(scores - eager).max())
         moved = int((scores.argmax(axis=1) != eager.argmax(axis=1)).sum())
         if worst > PARITY or moved:

@@ -22,7 +22,6 @@ from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.training.fidelity import Fidelity, compare
 from ferserve.training.held_out import Faces, SplitName, crop_faces, read_held_out, recipe_of
 from ferserve.training.int8 import Candidate, calibration_crops, choose, graph_session, try_int8
-from ferserve.training.measure import score_faces
 from ferserve.training.quantize import CalibrationName, Int8Settings, to_half, to_int8
 from ferserve.training.recipe import Recipe
 from ferserve.training.throughput import ROUNDS, Speed, measure_speeds
@@ -177,7 +176,7 @@ def measure_variants(
 ) -> tuple[Variant, ...]:
     """Fidelity, size and speed of each graph against the first."""
     sessions = {name: graph_session(graph, faces) for name, (_, graph) in graphs.items()}
-    scores = {name: score_faces(session, faces.crops) for name, session in sessions.items()}
+    scores = {name: session.score(faces.crops) for name, session in sessions.items()}
     float_scores = next(iter(scores.values()))
     speeds = measure_speeds({name: session.score for name, session in sessions.items()}, faces.crops, rounds=rounds)
     variants: list[Variant] = []

@@ -106,7 +106,7 @@ def _finish(run: Run, read: RunData, teachers: tuple[str, ...]) -> Calibration |
         teachers=teachers,
         history=tuple(read_history(run.folder)),
         calibration=outcome,
-        machine=this_machine(),
+        machine=this_machine(run.device),
     )
     write_result(run.folder / "result.json", result)
     return outcome

@@ -6,7 +6,6 @@ Shapes: N faces, S the crop's side, C channels, K = 7 classes.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,6 @@ from ferserve.faces.precision import Precision
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.faces.session import ScoringSession
 from ferserve.training.data.errors import DataError
-
-_BATCH: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +57,6 @@ def open_scorer(name_or_path: str, *, threads: int = 1, precision: Precision = "
         return open_run(Path(name_or_path), threads=threads)
     archive = open_archive(name_or_path)
     manifest, session = archive.manifest, ScoringSession.from_archive(archive, threads=threads, precision=precision)
-
-    def score(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.concatenate([session.score(crops[at : at + _BATCH]) for at in range(0, len(crops), _BATCH)])
-
     return Scorer(
         name=name_or_path,
         model=manifest.name,
@@ -73,5 +66,5 @@ def open_scorer(name_or_path: str, *, threads: int = 1, precision: Precision = "
         spec=manifest.preprocess,
         precision=session.precision,
         uncertain_below=manifest.uncertain_below,
-        score=score,
+        score=session.score,
     )

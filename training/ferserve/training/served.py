@@ -30,7 +30,6 @@ from ferserve.training.detector.geometry import overlaps
 from ferserve.training.detector.matching import box_rows
 from ferserve.training.evaluate import Interval, wilson
 from ferserve.training.fidelity import Paired, paired_difference
-from ferserve.training.measure import score_faces
 
 MIN_OVERLAP: Final = 0.3
 MAX_OFFSET: Final = 0.25
@@ -116,7 +115,7 @@ def score_crops(session: ScoringSession, crops: Sequence[Crop | None]) -> NDArra
     there = [row for row, crop in enumerate(crops) if crop is not None]
     top_N = np.full(len(crops), -1, np.int64)
     if there:
-        top_N[there] = score_faces(session, np.stack([crop for crop in crops if crop is not None])).argmax(axis=1)
+        top_N[there] = session.score([crop for crop in crops if crop is not None]).argmax(axis=1)
     return top_N
 
 

@@ -17,7 +17,6 @@ from ferserve.training.evaluate import Report, make_report
 from ferserve.training.fidelity import Paired, paired_difference
 from ferserve.training.held_out import Faces, SplitName, crop_faces, read_held_out, recipe_of
 from ferserve.training.machine import Machine, this_machine
-from ferserve.training.measure import score_faces
 from ferserve.training.recipe import Recipe
 from ferserve.training.throughput import ROUND_FACES, ROUNDS, Scorer, Speed, measure_speeds
 
@@ -105,7 +104,7 @@ def measure_tradeoff(
     ]
     scorers = {str(number): _by_number(entry) for number, entry in enumerate(entries)}
     speeds = measure_speeds(scorers, np.arange(min(ROUND_FACES, len(measured))), rounds=rounds)
-    scores = [score_faces(entry.session, entry.faces.crops) for entry in entries]
+    scores = [entry.session.score(entry.faces.crops) for entry in entries]
     right = [own.argmax(axis=1) == measured.labels for own in scores]
     return Tradeoff(
         split=split,

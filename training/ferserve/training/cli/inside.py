@@ -154,13 +154,12 @@ def occlusion_map(
     from ferserve.faces.session import ScoringSession
     from ferserve.training.inside.faces import read_faces
     from ferserve.training.inside.plots import plot_map
-    from ferserve.training.measure import score_faces
 
     opened = open_archive(archive)
     session = ScoringSession.from_archive(opened, threads=threads)
     [crop] = read_faces([picture], opened.manifest.preprocess, None if whole else default_detector())
     [scores] = session.score(crop[None])
-    plot_map(crop, scores, map_of(scores, score_faces(session, occluded_crops(crop, grid=grid))), out)
+    plot_map(crop, scores, map_of(scores, session.score(occluded_crops(crop, grid=grid))), out)
     typer.echo(out)
 
 

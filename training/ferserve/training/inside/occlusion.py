@@ -28,11 +28,12 @@ from ferserve.training.inside.landmarks import find_landmarks
 from ferserve.training.inside.regions import Region, cover, region_masks
 from ferserve.training.intervals import difference_over_people, over_people
 from ferserve.training.machine import Machine, this_machine
-from ferserve.training.measure import BATCH
 
 Fill = Literal["black", "mean"]
 PASSES: Final = len(Region)
 """How often every face is scored."""
+BATCH: Final = 64
+"""Covered faces in memory at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

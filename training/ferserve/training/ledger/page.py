@@ -45,7 +45,7 @@ def _claim(claim: Claim, found: Measured | None) -> str:
     what = f"{claim.what} ({claim.where})"
     paper = f"{claim.value:.2f} {claim.unit}"
     if found is None:
-        return _row(what, paper, f"not measured: {claim.why_not}", "", "", claim.note)
+        return _row(what, paper, f"not measured: {claim.why_not}", "", "", "")  # a note is of a figure
     ours, clean = _figure(found.paper, claim), "" if found.clean is None else _figure(found.clean, claim)
     return _row(what, paper, ours, _gap(claim, found.paper), clean, claim.note)
 

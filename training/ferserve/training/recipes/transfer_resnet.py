@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from ferserve.training.recipe import Augmentation, Objective, Optimisation, Phase, Recipe, Schedule
+from ferserve.training.recipe import Optimisation, Phase, Recipe, Schedule
 from ferserve.training.recipes.mobilenet import CROPS
+from ferserve.training.recipes.net_b import MIRRORED, PLAIN, TAUGHT, VARIED
 
 PAPER = "Gupta, Swaminathan, Balakrishnan 2020: TransFER, Deep Inductive Network for Facial Emotion Recognition"
 
@@ -35,27 +36,8 @@ def transfer_resnet50() -> Recipe:
             clip_norm=5.0,
             ema_decay=0.998,
         ),
-        objective=Objective(
-            vote_weight=0.0,
-            vote_head_weight=0.5,
-            teacher_weight=0.7,
-            smoothing=0.0,
-            center_weight=0.0,
-            center_rate=0.001,
-            teacher_sees="crops",
-        ),
-        augmentation=Augmentation(
-            min_area=0.75,
-            max_zoom_out=1.1,
-            max_rotation_deg=12.0,
-            max_shift=0.06,
-            flip=True,
-            contrast=0.25,
-            brightness=0.15,
-            erase_probability=0.2,
-            erase_max_area=0.12,
-            mixup=0.3,
-        ),
+        objective=TAUGHT,
+        augmentation=replace(VARIED, mixup=0.3),
         patience_epochs=40,
         validation_share=0.1,
         split_seed=1,
@@ -97,25 +79,8 @@ def transfer_resnet50_imagenet() -> Recipe:
             nesterov=False,
             schedule=Schedule(kind="constant"),
         ),
-        objective=Objective(
-            vote_weight=0.0,
-            vote_head_weight=0.0,
-            teacher_weight=0.0,
-            smoothing=0.0,
-            center_weight=0.0,
-            center_rate=0.001,
-        ),
-        augmentation=Augmentation(
-            min_area=1.0,
-            max_zoom_out=1.0,
-            max_rotation_deg=0.0,
-            max_shift=0.0,
-            flip=True,
-            contrast=0.0,
-            brightness=0.0,
-            erase_probability=0.0,
-            erase_max_area=0.0,
-        ),
+        objective=PLAIN,
+        augmentation=MIRRORED,
         patience_epochs=50,
         precision="bf16",
         trained=("layer4.2.conv2", "layer4.2.conv3", "attention", "fc"),
