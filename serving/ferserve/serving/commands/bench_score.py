@@ -77,12 +77,9 @@ def _print(speed: "BulkSpeed") -> None:
             table.add_row(name, f"{median(values):.2f}", _range(values, "{:.2f}"))
     console.print(table)
     console.print(f"of the computation alone: {median(speed.shares):.1%} ({_range(speed.shares, '{:.1%}')})")
-    if speed.times_fer:
-        pictures, faces = speed.times_fer, speed.times_fer_faces
-        console.print(
-            f"times fer: {median(pictures):.1f} ({_range(pictures, '{:.1f}')}) the pictures, "
-            f"{median(faces):.1f} ({_range(faces, '{:.1f}')}) the faces"
-        )
+    for what, values in (("pictures", speed.times_fer), ("faces", speed.times_fer_faces)):
+        if values:
+            console.print(f"times fer's {what}: {median(values):.1f} ({_range(values, '{:.1f}')})")
     console.print(
         f"{speed.model} in {speed.precision}, detector {speed.detector}, {speed.threads} threads", markup=False
     )
