@@ -1,9 +1,6 @@
 """The configuration of the component envoy-tls in a real Envoy, before a gateway that speaks TLS."""
 
-import shutil
-import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,22 +8,16 @@ import grpc
 import httpx
 import pytest
 import yaml
+from tests.e2e.proxies import ENVOY, ROOT, free_port, start, until
 from tests.integration.certificates import HOSTS, authority, write
 
 from ferserve.serving.client import ChannelTls, Client, ClientConfig
 from ferserve.serving.errors import NotReadyError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
-ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "k8s" / "components" / "envoy-tls"
-ENVOY = ROOT / ".cache" / "ops" / "envoy" / "bin" / "envoy"
 UPSTREAM_NAME = "ferserve-grpc"
 PATIENCE_S = 60.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 def swap(folder: Path, files: dict[str, bytes]) -> None:
@@ -66,10 +57,8 @@ class Envoy:
         self._folder = folder
 
     def start(self) -> None:
-        assert shutil.which(ENVOY), f"{ENVOY} is missing: run tests/ops/tools.sh .cache/ops long"
-        with (self._folder / "envoy.log").open("wb") as log:
-            command = [str(ENVOY), "-c", str(self._folder / "envoy-config.yaml"), "-l", "warning"]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        config = str(self._folder / "envoy-config.yaml")
+        self._process = start(ENVOY, "-c", config, "-l", "warning", folder=self._folder)
 
     def stop(self) -> None:
         self._process.terminate()
@@ -121,11 +110,8 @@ def is_answered(client: Client, photo: bytes) -> bool:
 def until_answered(envoy: Envoy, photo: bytes, ca_file: Path) -> None:
     """Wait until Envoy lets calls through."""
     config = ClientConfig(tls=ChannelTls(ca_file=ca_file))
-    give_up_s = time.monotonic() + PATIENCE_S
     with Client(f"127.0.0.1:{envoy.port}", config) as client:
-        while not is_answered(client, photo):
-            assert time.monotonic() < give_up_s
-            time.sleep(0.5)
+        until(lambda: is_answered(client, photo), PATIENCE_S, "Envoy lets calls through")
 
 
 def test_calls_go_through_with_TLS_on_both_sides_and_a_renewed_certificate_is_shown(envoy, ca, face_photo):  # noqa: N802
@@ -134,10 +120,7 @@ def test_calls_go_through_with_TLS_on_both_sides_and_a_renewed_certificate_is_sh
         grpc.channel_ready_future(plain).result(timeout=3)
     before = envoy.shown()
     swap(envoy.tls, parts(ca[0].issue_cert(*HOSTS, UPSTREAM_NAME)))
-    give_up_s = time.monotonic() + PATIENCE_S
-    while envoy.shown() == before:
-        assert time.monotonic() < give_up_s
-        time.sleep(0.2)
+    until(lambda: envoy.shown() != before, PATIENCE_S, "the renewed certificate is shown")
     until_answered(envoy, face_photo, ca[1])
 
 
@@ -146,11 +129,8 @@ def test_a_gateway_is_called_only_while_its_certificate_leads_to_the_authority(e
     envoy.stop()  # open connections would go on
     swap(envoy.ca, {"ca.crt": other[1].read_bytes()})
     envoy.start()
-    give_up_s = time.monotonic() + PATIENCE_S
-    while (status := envoy.ready_status()) is None:
-        assert time.monotonic() < give_up_s
-        time.sleep(0.2)
-    assert status == 503
+    until(lambda: envoy.ready_status() is not None, PATIENCE_S, "Envoy listens")
+    assert envoy.ready_status() == 503
     with Client(f"127.0.0.1:{envoy.port}", ClientConfig(tls=ChannelTls(ca_file=ca[1]))) as client:
         assert not is_answered(client, face_photo)
     swap(envoy.ca, {"ca.crt": ca[1].read_bytes()})

@@ -224,7 +224,7 @@ def test_bench_of_a_folder_holds_a_run_against_its_computation_alone(run, pictur
     assert (speed["pictures"], speed["threads"], speed["model"], speed["faces"]) == (3, 2, "tiny 0.0.1", 1)
     assert len(speed["alone_per_s"]) == len(speed["run_per_s"]) == len(speed["shares"]) == 2
     assert speed["shares"][0] == pytest.approx(speed["run_per_s"][0] / speed["alone_per_s"][0])
-    assert speed["fer_per_s"] == speed["times_fer"] == []
+    assert speed["fer_per_s"] == speed["times_fer"] == speed["times_fer_faces"] == []
     code, printed, _ = run("bench", "score", pictures, *flags)
     assert "of the computation alone" in printed
 

@@ -8,17 +8,8 @@ from typer.testing import CliRunner
 from ferserve.training.cli.ledger import ledger
 from ferserve.training.data.errors import DataError
 from ferserve.training.inside.regions import Region
-from ferserve.training.ledger.claims import (
-    CLAIMS,
-    SYSTEMS,
-    ByFolds,
-    ByTime,
-    InFrame,
-    Occluded,
-    OnSet,
-    OnSplit,
-    OverRandom,
-)
+from ferserve.training.ledger.claim import ByFolds, ByTime, InFrame, Occluded, OnSet, OnSplit, OverRandom
+from ferserve.training.ledger.claims import CLAIMS, SYSTEMS
 from ferserve.training.ledger.measured import find, read_results
 from ferserve.training.ledger.page import render
 

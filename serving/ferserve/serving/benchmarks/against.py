@@ -93,6 +93,11 @@ class Turn:
         """All of the turn's."""
         return len(self.times_ms) / self.took_s
 
+    @property
+    def faces_per_s(self) -> float:
+        """What was found, whether it is a face or not."""
+        return self.faces / self.took_s
+
 
 def fer_python(cache: Path) -> Path:
     """The interpreter of an environment that has `fer`; made now if it is not there, which takes minutes and network.

@@ -43,6 +43,8 @@ class BulkSpeed:
         alone_per_s, run_per_s, fer_per_s: pictures a second; empty for `fer` where it was not asked.
         shares: what a run reached of the computation alone.
         times_fer: how many times `fer`'s pictures a run scored.
+        times_fer_faces: how many times `fer`'s faces, which are fewer a picture, a run found and scored;
+            empty where `fer` found none.
     """
 
     machine: dict[str, str | int | float]
@@ -57,6 +59,7 @@ class BulkSpeed:
     fer_per_s: tuple[float, ...]
     shares: tuple[float, ...]
     times_fer: tuple[float, ...]
+    times_fer_faces: tuple[float, ...]
 
 
 def first_pictures(folder: Path, number: int) -> list[str]:
@@ -92,7 +95,7 @@ async def _measure(
     machine = describe_machine()
     archive, *_ = open_archives(models)
     precision = resolve_precision(models.precision, archive, read_cpu())
-    alone_per_s, run_per_s, fer_per_s = [], [], []
+    alone_per_s, run_per_s, fer_turns = [], [], []
     with computing_alone(models, paths, threads) as alone:
         async with local_scoring(bulk_engine(models, threads=threads), OPTIONS) as scoring:
             for _ in range(1 + rounds):
@@ -100,8 +103,9 @@ async def _measure(
                 run_s, tally = await _timed_run(paths, scoring)
                 run_per_s.append(len(paths) / run_s)
                 if fer is not None:
-                    turn = await asyncio.to_thread(partial(fer.turn, FER_TURN_S, processes=available_cores()))
-                    fer_per_s.append(turn.photos_per_s)
+                    turn = partial(fer.turn, FER_TURN_S, processes=available_cores())
+                    fer_turns.append(await asyncio.to_thread(turn))
+    faces_a_picture = tally.faces / len(paths)
     return BulkSpeed(
         machine=machine,
         pictures=len(paths),
@@ -112,9 +116,14 @@ async def _measure(
         detector=load_detector(models.detector).name,
         alone_per_s=tuple(alone_per_s[1:]),
         run_per_s=tuple(run_per_s[1:]),
-        fer_per_s=tuple(fer_per_s[1:]),
+        fer_per_s=tuple(turn.photos_per_s for turn in fer_turns[1:]),
         shares=tuple(run / one for run, one in zip(run_per_s[1:], alone_per_s[1:], strict=True)),
-        times_fer=tuple(run / one for run, one in zip(run_per_s[1:], fer_per_s[1:], strict=False)),
+        times_fer=tuple(run / turn.photos_per_s for run, turn in zip(run_per_s[1:], fer_turns[1:], strict=False)),
+        times_fer_faces=tuple(
+            run * faces_a_picture / turn.faces_per_s
+            for run, turn in zip(run_per_s[1:], fer_turns[1:], strict=False)
+            if turn.faces
+        ),
     )
 
 

@@ -78,7 +78,11 @@ def _print(speed: "BulkSpeed") -> None:
     console.print(table)
     console.print(f"of the computation alone: {median(speed.shares):.1%} ({_range(speed.shares, '{:.1%}')})")
     if speed.times_fer:
-        console.print(f"times fer: {median(speed.times_fer):.1f} ({_range(speed.times_fer, '{:.1f}')})")
+        pictures, faces = speed.times_fer, speed.times_fer_faces
+        console.print(
+            f"times fer: {median(pictures):.1f} ({_range(pictures, '{:.1f}')}) the pictures, "
+            f"{median(faces):.1f} ({_range(faces, '{:.1f}')}) the faces"
+        )
     console.print(
         f"{speed.model} in {speed.precision}, detector {speed.detector}, {speed.threads} threads", markup=False
     )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ferserve.training.data.errors import DataError
 from ferserve.training.intervals import over_seeds
-from ferserve.training.ledger.claims import (
+from ferserve.training.ledger.claim import (
     ByFolds,
     ByTime,
     Evidence,

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from ferserve.training.ledger.claims import CLAIMS, SYSTEMS, Claim
+from ferserve.training.ledger.claim import Claim
+from ferserve.training.ledger.claims import CLAIMS, SYSTEMS
 from ferserve.training.ledger.measured import Figure, Measured, Result, find
 
 _HEAD = """\

@@ -1,0 +1,1 @@
+"""What each paper claims, a module a system."""
