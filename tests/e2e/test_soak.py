@@ -24,15 +24,11 @@ FLAT_BELOW_BYTES_PER_HOUR = 100 * 10**6
 """What the growth's whole interval has to lie below: 1.5 kB for each of the inputs that two busy cores take."""
 MAX_RESIDENT_BYTES = 350 * 10**6
 LEAST_ROUNDS = 40
-FAULTS_AT_MOST = 1e-3
-"""Of the inputs: a machine that stands still for seconds in half an hour ends connections; test_damaged allows none."""
 SETTINGS = """
 [http]
 header_timeout_s = 2.0  # short, so that slow senders are done with soon
 body_timeout_s = 2.0
 keep_alive_s = 1
-[analyzer]
-default_deadline_ms = 600000  # a slow machine is not what is tested
 """
 
 
@@ -89,7 +85,7 @@ async def test_memory_stays_flat_under_mixed_corrupt_and_huge_inputs(start_gatew
         f"(95 % interval {found.low / 1e6:.1f} to {found.high / 1e6:.1f})\n"
     )
     sys.stdout.write("".join(f"{fault}\n" for fault in faults))
-    assert len(faults) <= sent * FAULTS_AT_MOST
+    assert not faults
     assert served.process.poll() is None
     assert "Traceback" not in log
     assert " ERROR " not in log
