@@ -164,7 +164,8 @@ def test_every_format_gives_the_same_page(run, tmp_path, name):
 
 def test_a_folder_of_shards_has_a_page_beside_it(run, tmp_path):
     with open_store(tmp_path / "scores", {}) as store:
-        store.commit([item(store.claim(b"a"), "a.jpg", analysis(face()))])
+        store.stage([item(store.claim(b"a"), "a.jpg", analysis(face()))])
+        store.commit()
     code, printed, _ = run("report", tmp_path / "scores")
     assert (code, printed.strip()) == (0, str(tmp_path / "scores.html"))
     page = Page((tmp_path / "scores.html").read_text())

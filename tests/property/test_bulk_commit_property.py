@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.bulk.disks import CrashingDisk, PowerCutError
 from tests.bulk.rows import analysis, face, failed, item
 
-from ferserve.serving.bulk.shards import read_rows
-from ferserve.serving.bulk.store import OnChange, begin_store
+from ferserve.serving.bulk.shards import ItemRows, read_rows
+from ferserve.serving.bulk.store import OnChange, Store, begin_store
 
 OUT = Path("/out")
 SETTINGS = {"archive_sha256": "a"}
@@ -47,13 +47,20 @@ def run(disk: CrashingDisk, pictures: list[int], shard_items: int, **how) -> Non
                 continue
             held.append(item(item_id, str(number), outcome(faces, is_retry=how.get("retry_failed", False))))
             if len(held) == shard_items:
-                store.commit(held)
+                _commit(store, held)
                 held = []
-        if held:
-            store.commit(held)
+        _commit(store, held)
         store.finish()
     finally:
         store.close()
+
+
+def _commit(store: Store, held: list[ItemRows]) -> None:
+    """One shard, staged in two pieces."""
+    for piece in (held[: len(held) // 2], held[len(held) // 2 :]):
+        if piece:
+            store.stage(piece)
+    store.commit()
 
 
 def run_until_done(disk: CrashingDisk, cuts: list[int], pictures: list[int], shard_items: int, **how) -> None:

@@ -11,7 +11,7 @@ from tests.bulk.rows import analysis, face, failed, item
 
 from ferserve.serving.bulk import disk
 from ferserve.serving.bulk.disk import OutputError, RealDisk, write_whole
-from ferserve.serving.bulk.shards import read_commit, without_failed, write_shard
+from ferserve.serving.bulk.shards import OpenShard, read_commit, without_failed
 from ferserve.serving.bulk.store import MANIFEST, OnChange, begin_store, open_store
 from ferserve.serving.errors import ConfigError
 
@@ -32,7 +32,8 @@ def fill(store, *paths, outcome=None):
         if item_id is not None:
             items.append(item(item_id, path, outcome or analysis(face(), face()), sha(path)))
     if items:
-        store.commit(items)
+        store.stage(items)
+        store.commit()
     return [found.rows[0]["path"] for found in items]
 
 
@@ -65,6 +66,23 @@ def test_rows_of_a_content_are_found_again_in_this_run_and_in_the_next(tmp_path)
         assert [row["face"] for row in store.rows_of_content(sha("b.jpg"))] == [0, 1]
 
 
+def test_staged_rows_are_found_by_their_content_before_they_are_committed(tmp_path):
+    with open_store(tmp_path / "out", SETTINGS) as store:
+        fill(store, "a.jpg")
+        store.stage([item(store.claim(b"b.jpg"), "b.jpg", analysis(face()), sha("b.jpg"))])
+        store.stage([item(store.claim(b"c.jpg"), "c.jpg", analysis(face(), face()), sha("c.jpg"))])
+        assert [(row["path"], row["face"]) for row in store.rows_of_content(sha("c.jpg"))] == [
+            ("c.jpg", 0),
+            ("c.jpg", 1),
+        ]
+        assert {path for path, _ in statuses(tmp_path / "out")} == {"a.jpg"}
+        assert store.items == 1
+        store.commit()
+        assert [path for path, _ in statuses(tmp_path / "out")][-3:] == ["b.jpg", "c.jpg", "c.jpg"]
+        assert [row["path"] for row in store.rows_of_content(sha("b.jpg"))] == ["b.jpg"]
+        assert store.items == 3
+
+
 def test_an_error_that_the_same_bytes_always_give_is_found_again_and_another_one_is_not(tmp_path):
     with open_store(tmp_path, SETTINGS) as store:
         fill(store, "a.jpg", outcome=failed())
@@ -77,7 +95,8 @@ def test_failed_items_are_taken_up_again_when_told_to(tmp_path):
     with open_store(tmp_path, SETTINGS) as store:
         fill(store, "a.jpg", "b.jpg")
         fill(store, "c.jpg", "d.jpg", outcome=failed())
-        store.commit([item(store.claim(b"e"), "e.jpg", failed()), item(store.claim(b"f"), "f.jpg", analysis())])
+        store.stage([item(store.claim(b"e"), "e.jpg", failed()), item(store.claim(b"f"), "f.jpg", analysis())])
+        store.commit()
     with open_store(tmp_path, SETTINGS) as store:
         assert fill(store, *PATHS) == []
     with open_store(tmp_path, SETTINGS, retry_failed=True) as store:
@@ -172,15 +191,21 @@ def test_a_file_that_cannot_be_finished_gives_its_room_back(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def written(items) -> bytes:
+    shard = OpenShard(0)
+    shard.add(items)
+    return shard.written(run="r", settings="s")
+
+
 def test_a_shard_says_whose_rows_it_holds():
     items = [item(b"1" * 16, "a.jpg", analysis(face(), face())), item(b"\xff" * 16, "b.jpg", failed())]
-    data = write_shard(items, run="r", settings="s")
+    data = written(items)
     commit = read_commit(data)
     assert (commit.run, commit.settings) == ("r", "s")
     assert list(commit.spans()) == [(b"1" * 16, 0, 2), (b"\xff" * 16, 2, 1)]
     kept, failures = without_failed(data)
     assert (list(read_commit(kept).spans()), failures) == ([(b"1" * 16, 0, 2)], 1)
-    assert without_failed(write_shard(items[1:], run="r", settings="s")) == (None, 1)
+    assert without_failed(written(items[1:])) == (None, 1)
 
 
 def test_a_table_knows_items_without_giving_their_paths_away(tmp_path):

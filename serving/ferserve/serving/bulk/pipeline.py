@@ -77,7 +77,7 @@ class Pipeline:
         self._places = asyncio.Semaphore(scoring.concurrency)
         self._room = _Room(MAX_HELD_BYTES)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="read")
-        # Contents whose rows are not committed yet; afterwards `contents` has them.
+        # Contents whose rows `contents` does not have yet.
         self._scored: dict[bytes, asyncio.Future[list[Row]]] = {}
 
     async def rows(self, feed: Feed) -> AsyncGenerator[Scored, None]:
@@ -102,7 +102,7 @@ class Pipeline:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
     def forget(self, contents: Iterable[bytes | None]) -> None:
-        """These contents are committed."""
+        """These contents are known to `contents` from now on."""
         for sha256 in contents:
             if sha256 is not None:
                 self._scored.pop(sha256, None)

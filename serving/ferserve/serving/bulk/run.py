@@ -23,6 +23,8 @@ from ferserve.serving.bulk.writers import is_file, write_file
 from ferserve.serving.errors import ConfigError
 
 SHARD_ROWS: Final = 8192
+STAGE_ROWS: Final = 512
+"""Rows that are held as they came: some two megabytes."""
 COMMIT_EVERY_S: Final = 30.0
 
 
@@ -122,34 +124,39 @@ class Filling:
     """A table that is being filled: rows that are not committed yet, and what all of them came to.
 
     Attributes:
-        on_commit: told the contents of the rows that were committed, on the committing thread.
+        on_stage: told the contents of rows that the store has from now on, committed or not.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float], *, commit_every_s: float) -> None:
         self.store = store
         self.tally = Tally(kept=store.items)
-        self.on_commit: Callable[[Iterable[bytes | None]], None] = lambda _contents: None
+        self.on_stage: Callable[[Iterable[bytes | None]], None] = lambda _contents: None
         self._clock = clock
         self._commit_every_s = commit_every_s
         self._began_s = clock()
         self._lock = threading.Lock()  # a commit on its thread goes on when whoever waited for it is cancelled
         self._held: list[Scored] = []
+        self._held_rows = 0
         self._rows = 0
         self._oldest_s = 0.0
 
     @property
     def is_due(self) -> bool:
         """Whether there are enough rows to commit, or the oldest has waited long enough."""
-        return bool(self._held) and (self._rows >= SHARD_ROWS or self._clock() - self._oldest_s >= self._commit_every_s)
+        return self._rows >= SHARD_ROWS or (self._rows > 0 and self._clock() - self._oldest_s >= self._commit_every_s)
 
     def add(self, scored: Scored) -> None:
         """Hold the rows of one picture."""
-        if not self._held:
+        if not self._rows:
             self._oldest_s = self._clock()
         self._held.append(scored)
+        self._held_rows += len(scored.rows)
         self._rows += len(scored.rows)
         self.tally.count(scored)
         self.tally.seconds = self._clock() - self._began_s
+        if self._held_rows >= STAGE_ROWS:
+            with self._lock:
+                self._stage()
 
     def commit(self) -> None:
         """Commit what is held.
@@ -158,10 +165,15 @@ class Filling:
             OutputError: the disk refuses.
         """
         with self._lock:
-            if self._held:
-                self.store.commit([ItemRows(item_id=scored.item_id, rows=scored.rows) for scored in self._held])
-                self.on_commit([scored.content for scored in self._held])
-                self._held, self._rows = [], 0
+            self._stage()
+            self.store.commit()
+            self._rows = 0
+
+    def _stage(self) -> None:
+        if self._held:
+            self.store.stage([ItemRows(item_id=scored.item_id, rows=scored.rows) for scored in self._held])
+            self.on_stage([scored.content for scored in self._held])
+            self._held, self._held_rows = [], 0
 
 
 @contextmanager
@@ -221,7 +233,7 @@ async def run_bulk(
     async with scoring as ready:
         with filling(job, ready.settings, clock) as table:
             pipeline = Pipeline(ready, table.store, with_paths=job.with_paths)
-            table.on_commit = pipeline.forget
+            table.on_stage = pipeline.forget
             feed = Feed(job.finder.items(), table.store.claim, max_image_bytes=ready.max_image_bytes)
             async with aclosing(pipeline.rows(feed)) as pictures:
                 async for scored in pictures:

@@ -5,8 +5,10 @@ The footer is what makes a commit one step: rows and the record of whose they ar
 
 import base64
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import pyarrow as pa
@@ -65,18 +67,47 @@ class Commit:
             first += count
 
 
-def write_shard(items: Sequence[ItemRows], *, run: str, settings: str) -> bytes:
-    """A Parquet file with the rows of these items, in their order."""
-    rows = [row for item in items for row in item.rows]
-    return _written(
-        pa.Table.from_pylist(rows, schema=SCHEMA),
-        Commit(
-            run=run,
-            settings=settings,
-            item_ids=tuple(item.item_id for item in items),
-            counts=tuple(len(item.rows) for item in items),
-        ),
-    )
+class OpenShard:
+    """Rows that will be one shard, held as columns: a tenth of what they take as rows. Safe for several threads.
+
+    Attributes:
+        number: of the shard.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._tables: list[Any] = []
+        self._item_ids: list[bytes] = []
+        self._counts: list[int] = []
+        self._lock = threading.Lock()
+
+    @property
+    def items(self) -> int:
+        """How many items it holds."""
+        return len(self._item_ids)
+
+    def add(self, items: Sequence[ItemRows]) -> list[int]:
+        """Add items; the number of each one's first row."""
+        table = pa.Table.from_pylist([row for item in items for row in item.rows], schema=SCHEMA)
+        with self._lock:
+            first = sum(self._counts)
+            counts = [len(item.rows) for item in items]
+            self._tables.append(table)
+            self._item_ids += (item.item_id for item in items)
+            self._counts += counts
+        return list(accumulate(counts[:-1], initial=first))
+
+    def rows(self, first: int, count: int) -> list[Row]:
+        """Some of its rows."""
+        with self._lock:
+            tables = list(self._tables)
+        rows: list[Row] = pa.concat_tables(tables).slice(first, count).to_pylist()
+        return rows
+
+    def written(self, *, run: str, settings: str) -> bytes:
+        """A Parquet file with its rows, in their order."""
+        commit = Commit(run=run, settings=settings, item_ids=tuple(self._item_ids), counts=tuple(self._counts))
+        return _written(pa.concat_tables(self._tables), commit)
 
 
 def read_commit(data: bytes) -> Commit:

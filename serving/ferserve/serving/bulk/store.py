@@ -21,7 +21,7 @@ from ferserve.serving.bulk.disk import UNFINISHED, Disk, RealDisk, refused, writ
 from ferserve.serving.bulk.index import Index, Place
 from ferserve.serving.bulk.manifest import Manifest, Settings, differences
 from ferserve.serving.bulk.rows import Row, is_final
-from ferserve.serving.bulk.shards import Commit, ItemRows, read_commit, read_rows, without_failed, write_shard
+from ferserve.serving.bulk.shards import Commit, ItemRows, OpenShard, read_commit, read_rows, without_failed
 from ferserve.serving.errors import ConfigError
 
 MANIFEST: Final = "_manifest.json"
@@ -39,7 +39,7 @@ class OnChange(StrEnum):
 
 
 class Store:
-    """One table; use `open_store`. `commit` may run on another thread than the rest, one call at a time.
+    """One table; use `open_store`. `stage` and `commit` may run on another thread than the rest, one call at a time.
 
     Attributes:
         manifest: as it stands on the disk.
@@ -50,7 +50,7 @@ class Store:
         self._folder = folder
         self._disk = disk
         self._index = Index()
-        self._next_shard = 0
+        self._open = OpenShard(0)
         self._table = lru_cache(_TABLES_HELD)(self._read_table)
         self.manifest = manifest
         self.items = 0
@@ -64,28 +64,36 @@ class Store:
         """Take an item on by its id; False if it has rows or was taken on before."""
         return self._index.claim(item_id)
 
-    def commit(self, items: Sequence[ItemRows]) -> None:
-        """Add rows, all or none; when this returns they are there for good.
+    def stage(self, items: Sequence[ItemRows]) -> None:
+        """Add rows to the next shard; from now on they are found by their content."""
+        places = (
+            (item.rows[0], Place(shard=self._open.number, first=first, count=len(item.rows)))
+            for item, first in zip(items, self._open.add(items), strict=True)
+        )
+        self._index.add_contents(_contents(places))
+
+    def commit(self) -> None:
+        """Write the next shard, all or nothing; when this returns what was staged is there for good.
 
         Raises:
-            OutputError: the disk does not take them.
+            OutputError: the disk does not take it.
         """
-        data = write_shard(items, run=self.manifest.run, settings=self.manifest.settings_sha256)
-        number = self._next_shard
-        write_whole(self._disk, self._shard_path(number), data)
-        self._next_shard += 1
-        self.items += len(items)
-        first, places = 0, []
-        for item in items:
-            places.append((item.rows[0], Place(shard=number, first=first, count=len(item.rows))))
-            first += len(item.rows)
-        self._index.add_contents(_contents(places))
+        staged = self._open
+        if not staged.items:
+            return
+        data = staged.written(run=self.manifest.run, settings=self.manifest.settings_sha256)
+        write_whole(self._disk, self._shard_path(staged.number), data)
+        self._open = OpenShard(staged.number + 1)
+        self.items += staged.items
 
     def rows_of_content(self, sha256: bytes) -> list[Row] | None:
         """The rows that a content got under the present settings, with the path that it had then."""
         place = self._index.find(sha256)
         if place is None:
             return None
+        staged = self._open  # looked at after the place: a shard that is not the open one any more is on the disk
+        if place.shard == staged.number:
+            return staged.rows(place.first, place.count)
         rows: list[Row] = self._table(place.shard).slice(place.first, place.count).to_pylist()
         return rows
 
@@ -132,7 +140,7 @@ class Store:
             path = self._shard_path(number)
             data = self._disk.read(path)
             self._take_in(number, _commit_of(path, data), data)
-            self._next_shard = number + 1
+            self._open = OpenShard(number + 1)
 
     def close(self) -> None:
         """Let the index go."""
