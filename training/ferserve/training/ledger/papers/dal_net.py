@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 from ferserve.training.ledger.claim import NO_SFEW, NOT_TRAINED, TAUGHT, Claim, OnSplit, OverRandom
 
+_SWEPT: Final = f"{TAUGHT}; start and teachers rounded to 8 bits a weight"
 _SELECTION: Final = "S2 holds its selection against nothing: above 0 is better than random"
 _SELECTION_ROWS: Final = (
     ("hog", 100, f"{_SELECTION}; gradients and a linear classifier, not DAL-Net (docs/adr/0061)"),
@@ -49,10 +50,10 @@ def claims() -> tuple[Claim, ...]:
             evidence=OnSplit(archives=("dal-net",), figure="mean recall"), why_not=NOT_TRAINED,
             note="computed from Table 6's diagonal; its disgust row has 56 pictures, so the split is PublicTest",
         ),
-        on_fer("without DAL and Softmax-MSE, stage 1", "Table 9", 60.35, "dal-net-plain-stage1"),
-        on_fer("without DAL and Softmax-MSE, stage 2", "Table 9", 63.34, "dal-net-plain"),
+        on_fer("without DAL and Softmax-MSE, stage 1", "Table 9", 60.35, "dal-net-plain-stage1", note=_SWEPT),
+        on_fer("without DAL and Softmax-MSE, stage 2", "Table 9", 63.34, "dal-net-plain", note=_SWEPT),
         *(
-            on_fer(f"k = {k} frozen groups, stage {stage}", "Table 3", value, f"dal-net-k{k}" + suffix)
+            on_fer(f"k = {k} frozen groups, stage {stage}", "Table 3", value, f"dal-net-k{k}" + suffix, note=_SWEPT)
             for k, first, second in sweep
             for stage, value, suffix in ((1, first, "-stage1"), (2, second, ""))
         ),
