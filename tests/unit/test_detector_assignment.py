@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ferserve.training.detector.assignment import assign, missed, targets
+from ferserve.training.detector.assignment import assign, seen_by, targets
 from ferserve.training.detector.geometry import NUMBERS, cell_grid, encode
 from ferserve.training.detector.recipe import ferdet
 
@@ -58,16 +60,38 @@ def test_a_face_that_the_teacher_missed_is_taught_exactly(silent):
     assert not silent.any()
 
 
-def test_a_face_that_the_teacher_found_is_left_to_it(silent):
-    sure = silent.copy()
-    cell = 5 * 16 + 5
-    sure[cell, 0] = 0.8
-    sure[cell, 1:] = encode(_box(37, 36, 30), POINTS, GRID[[cell]])[0]
-    box = _box(36, 36, 30)
-    assert missed(sure, box, GRID, below=0.5).tolist() == [False]
-    assert (targets(sure, box, POINTS, GRID, ferdet().objective) == sure).all()
-    assert missed(sure, box, GRID, below=0.9).tolist() == [True]
-    assert missed(sure, _box(90, 90, 30), GRID, below=0.5).tolist() == [True]
+@pytest.fixture
+def sure(silent):
+    """Two cells of the teacher have nearly the same face."""
+    maps = silent.copy()
+    for cell, score in ((5 * 16 + 5, 0.6), (5 * 16 + 4, 0.3)):
+        maps[cell, 0] = score
+        maps[cell, 1:] = encode(_box(37, 36, 30), POINTS, GRID[[cell]])[0]
+    return maps
+
+
+def test_cells_see_the_faces_whose_box_they_have(sure):
+    cells, scores = seen_by(sure, np.concatenate((_box(36, 36, 30), _box(90, 90, 30))), GRID)
+    assert cells.tolist() == [5 * 16 + 4, 5 * 16 + 5]
+    assert scores == pytest.approx(np.array([[0.3, 0], [0.6, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "scores"),
+    [
+        ({"missed_below": 0.5, "raised_score": 0.0}, [0.3, 0.6]),
+        ({"missed_below": 0.5, "raised_score": 0.5}, [0.3, 0.6]),
+        ({"missed_below": 0.5, "raised_score": 0.8}, [0.4, 0.8]),
+        # Taken for missed: all four cells around its centre learn it.
+        ({"missed_below": 0.7, "raised_score": 0.8, "exact_score": 0.85}, [0.85, 0.85]),
+    ],
+    ids=["left", "sure enough", "raised", "missed"],
+)
+def test_a_face_that_the_teacher_found_keeps_its_box_and_the_order_of_its_cells(sure, settings, scores):
+    aims = targets(sure, _box(36, 36, 30), POINTS, GRID, replace(ferdet().objective, **settings))
+    assert aims[[5 * 16 + 4, 5 * 16 + 5], 0] == pytest.approx(scores)
+    kept = (aims[:, 1:] == sure[:, 1:]).all()
+    assert kept == (scores[0] != scores[1])
 
 
 def test_maps_of_another_picture_are_refused(silent):

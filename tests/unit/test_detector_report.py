@@ -123,7 +123,7 @@ def test_tables_show_the_figures(with_teacher):
 def test_the_card_is_made_of_the_figures(tmp_path, with_teacher, start, said):
     shipped = ShippedDetector(path=tmp_path / "ferdet.onnx", bytes=494_000, sha256="a" * 64, epoch=40, min_score=0.44)
     card = render_detector_card(ferdet(), shipped, _report(with_teacher), teacher_sha256="b" * 64, start_sha256=start)
-    assert card.startswith("# ferdet 1.0.0\n")
+    assert card.startswith("# ferdet 1.1.0\n")
     assert "494000 bytes" in card
     assert "from score 0.44" in card
     assert said in card

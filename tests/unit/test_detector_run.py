@@ -55,8 +55,8 @@ def _check(_net):
     return Check(recall=0.5, unmatched_per_photo=0.0, landmark_error=0.1)
 
 
-def _run(recipe, folder, **changes):
-    return DetectorRun(recipe, SquareBatches(**changes), check=_check, folder=folder)
+def _run(recipe, folder, start=None, check=_check, **changes):
+    return DetectorRun(recipe, SquareBatches(**changes), start=start, check=check, folder=folder)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(recipe, tmp_path):
@@ -68,6 +68,36 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(recipe, tmp_path):
     nets = [load_net(tmp_path / name)[0].state_dict() for name in ("whole", "parts")]
     assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
     assert len((tmp_path / "parts" / "history.jsonl").read_text().splitlines()) == 3
+
+
+def _ones(net):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(0.01)
+
+
+def test_the_result_has_gone_a_part_of_the_way_back_to_its_start(recipe, tmp_path):
+    checked = []
+
+    def check(net):
+        checked.append(net.stem.weight.clone())
+        return _check(net)
+
+    recipe = replace(recipe, start_share=0.25)
+    list(itertools.islice(_run(recipe, tmp_path, _ones).epochs(), 1))
+    # A run that goes on knows where it began.
+    run = _run(recipe, tmp_path, _ones, check)
+    list(run.epochs())
+    averaged = run.average.net.stem.weight
+    assert (averaged != 0.01).any()
+    assert torch.allclose(load_net(tmp_path)[0].stem.weight, 0.75 * averaged + 0.25 * 0.01)
+    assert torch.equal(checked[-1], load_net(tmp_path)[0].stem.weight)
+
+
+def test_a_random_start_is_nothing_to_go_back_to(recipe, tmp_path):
+    run = _run(replace(recipe, start_share=0.25), tmp_path)
+    list(run.epochs())
+    assert torch.equal(load_net(tmp_path)[0].stem.weight, run.average.net.stem.weight)
 
 
 def test_the_loss_falls(recipe, tmp_path):

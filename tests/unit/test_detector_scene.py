@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,9 +87,19 @@ def _photo():
     return LabelledPhoto(image=image, boxes=box, landmarks=np.full((1, 5, 2), 60, np.float32), avoid=box)
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_photos_own_faces_are_exact_where_the_settings_say_so(exact):
+    settings = replace(SETTINGS, exact_photos=exact)
+    views = [photo_view(_photo(), np.random.default_rng(seed), size_px=256, settings=settings) for seed in range(20)]
+    assert any(view.exact.any() for view in views) == exact
+    views[0].paste(marked_crop(), _place())
+    assert views[0].exact[-1]
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_photos_faces_move_with_it(seed):
-    view = photo_view(_photo(), np.random.default_rng(seed), size_px=256, settings=SETTINGS)
+    settings = replace(SETTINGS, exact_photos=True)
+    view = photo_view(_photo(), np.random.default_rng(seed), size_px=256, settings=settings)
     if not len(view.boxes) or not view.exact[0]:
         return
     x0, y0, x1, y1 = view.boxes[0].round().astype(int)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -67,3 +69,23 @@ def test_the_threshold_lies_just_above_what_is_no_face(selection):
     assert selection.threshold(FixedNet(0.8, 0.433)) == 0.44
     assert selection.threshold(FixedNet(0.8, 0.1)) == CANDIDATE_SCORES[0]
     assert selection.threshold(FixedNet(0.8, 0.95)) == CANDIDATE_SCORES[-1]
+
+
+class AnyFace(FixedNet):
+    """Finds the other thing in small pictures alone."""
+
+    def forward(self, pictures):
+        return self.levels if pictures.shape[-1] < 160 else [torch.full_like(level, -9) for level in self.levels]
+
+
+def test_the_threshold_holds_at_each_size(selection):
+    first = selection.exams[0]
+    large = replace(first, image=np.zeros((SIDE, 256, 3), np.uint8), size_px=320)
+    # The teacher leaves two there, more than the net leaves at both sizes together.
+    two = Candidates(
+        boxes=np.concatenate((OTHER, OTHER + 1)),
+        scores=np.array([0.9, 0.8], np.float32),
+        landmarks=np.concatenate((POINTS, POINTS)),
+    )
+    selection.exams.append(replace(large, reference=two))
+    assert selection.threshold(AnyFace(0.8, 0.433)) == 0.44

@@ -17,6 +17,8 @@ stride 8 for some small faces, never alone)."""
 RADIUS_CELLS: Final = 1.0
 """Cells no further from a face's centre, along either axis, answer for it (centre sampling, Tian et al. 2019, FCOS)."""
 FOUND_OVERLAP: Final = 0.5
+LEAST_SCORE: Final = 0.05
+"""Cells that the teacher gives less have nothing to say of any face."""
 
 
 def assign(boxes: NDArray[np.float32], grid: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -44,18 +46,20 @@ def assign(boxes: NDArray[np.float32], grid: NDArray[np.float32]) -> NDArray[np.
     return np.where(fits.any(axis=1), nearest, -1)
 
 
-def missed(
-    teacher: NDArray[np.float32], boxes: NDArray[np.float32], grid: NDArray[np.float32], *, below: float
-) -> NDArray[np.bool_]:
-    """Which faces no sure cell of the teacher has the box of, shape (F,).
+def seen_by(
+    teacher: NDArray[np.float32], boxes: NDArray[np.float32], grid: NDArray[np.float32]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Which of the teacher's cells have which face's box.
 
     Args:
         teacher: its maps, shape (A, 15).
-        below: cells that score less are not sure.
+    Returns:
+        The C cells that score `LEAST_SCORE` or more; and the score of each for each face, shape (C, F), 0 where the
+        boxes overlap by less than `FOUND_OVERLAP`.
     """
-    sure = np.flatnonzero(teacher[:, 0] >= below)
-    found = decode_boxes(teacher[sure, 1:5], grid[sure])
-    return np.asarray(overlaps(boxes, found).max(axis=1, initial=0) < FOUND_OVERLAP, dtype=np.bool_)
+    cells = np.flatnonzero(teacher[:, 0] >= LEAST_SCORE)
+    shared = overlaps(decode_boxes(teacher[cells, 1:5], grid[cells]), boxes)
+    return cells, np.where(shared >= FOUND_OVERLAP, teacher[cells, :1], np.float32(0))
 
 
 def targets(
@@ -74,11 +78,15 @@ def targets(
     if teacher.shape != (len(grid), NUMBERS):
         raise ValueError(f"teacher: expected maps of shape {(len(grid), NUMBERS)}, got {teacher.shape}")
     result = teacher.copy()
-    gone = missed(teacher, boxes, grid, below=objective.missed_below)
-    boxes, landmarks = boxes[gone], landmarks[gone]
-    answers = assign(boxes, grid)
+    cells, scores = seen_by(teacher, boxes, grid)
+    best = scores.max(axis=0, initial=0)
+    gone = best < objective.missed_below
+    # In proportion, so that the cell that answers best goes on doing so: its landmarks are the teacher's.
+    factor = np.where(gone, 1.0, np.maximum(1.0, objective.raised_score / np.maximum(best, LEAST_SCORE)))
+    result[cells, 0] = np.maximum(result[cells, 0], (scores * factor).max(axis=1, initial=0))
+    answers = assign(boxes[gone], grid)
     cells = np.flatnonzero(answers >= 0)
-    faces = answers[cells]
+    faces = np.flatnonzero(gone)[answers[cells]]
     result[cells, 0] = np.maximum(result[cells, 0], objective.exact_score)
     result[cells, 1:] = encode(boxes[faces], landmarks[faces], grid[cells])
     return result

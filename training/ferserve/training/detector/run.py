@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ferserve.training.average import WeightAverage
 from ferserve.training.checkpoint import load_checkpoint, save_checkpoint
@@ -55,12 +55,13 @@ class DetectorEpoch:
 class DetectorRun:
     """One run in one folder, which holds `recipe.json`, `history.jsonl` and `last.pt`.
 
-    The schedule ends at zero and weights are averaged, so the last epoch's average is the result: nothing is selected.
+    The schedule ends at zero and weights are averaged, so the last epoch's average, brought back towards the start as
+    far as the recipe says, is the result: nothing is selected.
 
     Args:
         source: the batches.
-        start: gives a fresh net its start weights, in place, if not random ones; a run that goes on has its own.
-        check: measures the averaged net, in eval mode, after every epoch.
+        start: gives a fresh net its start weights, in place; None leaves random ones. A run that goes on has its own.
+        check: measures `result`, in eval mode, after every epoch.
         device: where the net is; the batches are made on the CPU.
         workers: threads that make batches.
     Raises:
@@ -72,7 +73,7 @@ class DetectorRun:
         recipe: DetectorRecipe,
         source: BatchSource,
         *,
-        start: Callable[[YuNet], None] = lambda _net: None,
+        start: Callable[[YuNet], None] | None = None,
         check: Callable[[nn.Module], Check],
         folder: Path,
         device: str = "cpu",
@@ -83,8 +84,9 @@ class DetectorRun:
         torch.manual_seed(recipe.seed)
         self.last = folder / CHECKPOINT_FILE
         net = YuNet().to(self.device)
-        if not self.last.is_file():
+        if start is not None and not self.last.is_file():
             start(net)
+        self.started_from = None if start is None else _copied(net)
         # Torch's stubs know no memory_format here.
         self.net: YuNet = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.net, decay=recipe.optimisation.ema_decay)
@@ -103,6 +105,13 @@ class DetectorRun:
             lr=settings.rate,
             betas=(settings.momentum, 0.999),
         )
+
+    def result(self) -> YuNet:
+        """The net as it would be exported now, in eval mode."""
+        net = YuNet().to(self.device).eval()
+        average = self.average.net.state_dict()
+        net.load_state_dict(_brought_back(average, self.started_from, share=self.recipe.start_share))
+        return net
 
     def epochs(self, on_step: Callable[[int, float], None] = lambda _step, _loss: None) -> Iterator[DetectorEpoch]:
         """Run what is left of the recipe, one row an epoch.
@@ -159,13 +168,14 @@ class DetectorRun:
             score_loss=losses[1],
             box_loss=losses[2],
             landmark_loss=losses[3],
-            check=self.check(self.average.net),
+            check=self.check(self.result()),
             seconds=time.perf_counter() - started,
         )
         state: dict[str, Any] = {
             "recipe_sha256": self.recipe.sha256,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
+            "started_from": self.started_from,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
         }
@@ -179,11 +189,12 @@ class DetectorRun:
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.started_from = state["started_from"]
         self.epoch = state["epoch"]
 
 
 def load_net(folder: Path) -> tuple[YuNet, DetectorRecipe, int]:
-    """The averaged net of a run as it stands, in eval mode, its recipe, and the epochs done.
+    """The result of a run as it stands, in eval mode, its recipe, and the epochs done.
 
     Raises:
         DataError: the folder holds no run with a finished epoch.
@@ -194,5 +205,16 @@ def load_net(folder: Path) -> tuple[YuNet, DetectorRecipe, int]:
         raise DataError(f"{folder} holds no trained weights yet: expected {CHECKPOINT_FILE}")
     state = load_checkpoint(path, recipe_sha256=recipe.sha256)
     net = YuNet()
-    net.load_state_dict(state["average"]["net"])
+    net.load_state_dict(_brought_back(state["average"]["net"], state["started_from"], share=recipe.start_share))
     return net.eval(), recipe, int(state["epoch"])
+
+
+def _copied(net: YuNet) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def _brought_back(weights: dict[str, Tensor], start: dict[str, Tensor] | None, *, share: float) -> dict[str, Tensor]:
+    """Weights so far on their way back to those that they started from."""
+    if start is None:
+        return weights
+    return {name: value.lerp(start[name].to(value.device), share) for name, value in weights.items()}

@@ -49,7 +49,7 @@ class Scene:
         boxes: float32, shape (F, 4), in pixels.
         landmarks: float32, shape (F, 5, 2).
         exact: whether box and landmarks may be learnt, shape (F,); the others are ignored: cut by the picture's edge,
-            too small, or hidden.
+            too small, or hidden; also those that a scene begins with, if it is told so.
     """
 
     def __init__(
@@ -59,12 +59,13 @@ class Scene:
         min_exact_px: float,
         boxes: NDArray[np.float32] | None = None,
         landmarks: NDArray[np.float32] | None = None,
+        exact: bool = True,
     ) -> None:
         self.image = image
         self._min_exact_px = min_exact_px
         self.boxes = np.zeros((0, 4), np.float32) if boxes is None else boxes
         self.landmarks = np.zeros((0, 5, 2), np.float32) if landmarks is None else landmarks
-        self._hidden = np.zeros(len(self.boxes), np.float32)
+        self._hidden = np.full(len(self.boxes), 0.0 if exact else 1.0, np.float32)
 
     @property
     def exact(self) -> NDArray[np.bool_]:

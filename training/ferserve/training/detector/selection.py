@@ -1,5 +1,6 @@
 """What is decided on the selection photos: how a run is doing, and the score from which a detection counts."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,11 +34,13 @@ class Exam:
 
     Attributes:
         image: RGB uint8, sides multiples of the coarsest stride.
+        size_px: the one of `SIZES_PX` it stands for; the largest where a photo is smaller.
         reference: the teacher's faces at its own threshold.
         labelled: boxes in pixels of `image`, shape (N, 4).
     """
 
     image: Image
+    size_px: int
     reference: Candidates
     labelled: NDArray[np.float32]
 
@@ -59,11 +62,12 @@ class Selection:
         for photo in photos:
             image = photo.read()
             height, width = image.shape[:2]
-            for scale in sorted({min(1.0, size / max(height, width)) for size in SIZES_PX}):
+            for scale, size_px in {min(1.0, size / max(height, width)): size for size in SIZES_PX}.items():
                 small = resize(image, (max(1, round(width * scale)), max(1, round(height * scale))))
                 picture = pad_to_stride(small)
                 reference = teacher.faces(picture, min_score=FACE_SCORE)
-                exams.append(Exam(image=picture, reference=reference, labelled=photo.labelled * np.float32(scale)))
+                labelled = photo.labelled * np.float32(scale)
+                exams.append(Exam(image=picture, size_px=size_px, reference=reference, labelled=labelled))
         return cls(exams=exams)
 
     def check(self, net: nn.Module) -> Check:
@@ -81,19 +85,23 @@ class Selection:
         """Choose the score from which a detection counts.
 
         Returns:
-            The lowest at which the net leaves no more detections without a labelled face than the teacher does at its
-            own threshold; the highest tried if none does.
+            The lowest at which the net leaves, at each of `SIZES_PX`, no more detections without a labelled face than
+            the teacher does at its own threshold; the highest tried if none does.
         """
         found = [net_faces(net, exam.image) for exam in self.exams]
-        teacher = summarise(
-            [match(exam.reference.detections(), exam.labelled) for exam in self.exams]
-        ).unmatched_per_photo
+        teacher = self._unmatched([exam.reference.detections() for exam in self.exams])
         for score in CANDIDATE_SCORES:
-            kept = [_above(faces, score) for faces in found]
-            rates = summarise([match(faces, exam.labelled) for faces, exam in zip(kept, self.exams, strict=True)])
-            if rates.unmatched_per_photo <= teacher:
+            unmatched = self._unmatched([_above(faces, score) for faces in found])
+            if all(unmatched[size_px] <= allowed for size_px, allowed in teacher.items()):
                 return score
         return CANDIDATE_SCORES[-1]
+
+    def _unmatched(self, found: Sequence[Sequence[Detection]]) -> Counter[int]:
+        """Detections without a labelled face, by the exams' `size_px`."""
+        counts: Counter[int] = Counter()
+        for faces, exam in zip(found, self.exams, strict=True):
+            counts[exam.size_px] += match(faces, exam.labelled).unmatched
+        return counts
 
 
 def net_faces(net: nn.Module, image: Image, *, min_score: float = HINT_SCORE) -> list[Detection]:

@@ -20,7 +20,6 @@ from ferserve.training.detector.selection import Selection
 from ferserve.training.detector.start import start_from
 from ferserve.training.detector.teacher import Teacher
 from ferserve.training.detector.views import Studio
-from ferserve.training.models.detector import YuNet
 
 SOURCES_FILE = "sources.json"
 START_KEY = "start_weights_sha256"
@@ -30,11 +29,6 @@ START_KEY = "start_weights_sha256"
 def split_of(recipe: DetectorRecipe, photos: Path) -> PhotoSplit:
     """The photos of a folder in ExpW's layout as a recipe splits them."""
     return split_photos(read_photos(photos), aside=recipe.aside_photos, selection=recipe.selection_photos)
-
-
-def _start(net: YuNet, *, weights: Path | None) -> None:
-    if weights is not None:
-        start_from(net, weights)
 
 
 def train_detector(
@@ -79,7 +73,7 @@ def train_detector(
     run = DetectorRun(
         recipe,
         SceneBatches(recipe, studio, teacher),
-        start=partial(_start, weights=start_weights),
+        start=None if start_weights is None else partial(start_from, path=start_weights),
         check=Selection.prepare(split.selection, teacher).check,
         folder=folder,
         device=device,

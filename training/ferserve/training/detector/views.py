@@ -81,8 +81,9 @@ class Studio:
             x_px=place[0],
             y_px=place[1],
             size_px=size_px,
-            # Most heads are upright; the rest is spread evenly up to the limit.
-            angle_deg=rng.uniform(-limit, limit) if rng.random() < 0.4 else rng.normal(0, min(8.0, limit / 2)),
+            angle_deg=rng.uniform(-limit, limit)
+            if rng.random() < self.settings.turned_share
+            else rng.normal(0, min(8.0, limit / 2)),
             mirror=bool(rng.random() < 0.5),
             mask="oval" if rng.random() < 0.5 else "card",
         )
@@ -130,7 +131,13 @@ def photo_view(photo: LabelledPhoto, rng: Generator, *, size_px: int, settings: 
     landmarks = landmarks[:, list(MIRRORED)] if flip < 0 else landmarks
     boxes = turned_boxes(boxes, matrix)
     meets = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < size_px).all(axis=1)
-    return Scene(picture, min_exact_px=settings.min_exact_px, boxes=boxes[meets], landmarks=landmarks[meets])
+    return Scene(
+        picture,
+        min_exact_px=settings.min_exact_px,
+        boxes=boxes[meets],
+        landmarks=landmarks[meets],
+        exact=settings.exact_photos,
+    )
 
 
 def _warped(image: Image, matrix: NDArray[np.float64], size_px: int, border: int) -> Image:

@@ -13,7 +13,9 @@ from torch import Tensor
 from ferserve.training.detector.recipe import DetectionObjective
 
 MAX_LOG_SIZE = 6.0
-"""A box of e^6 cells is larger than any training picture; without a bound a wild start overflows."""
+"""A box of e^6 cells is larger than any training picture, one of e^-6 smaller than any pixel; without bounds a wild
+start overflows, or has no area."""
+MIN_EYE_SHARE = 0.1
 
 
 def quality_focal(logits: Tensor, target: Tensor, *, gamma: float) -> Tensor:
@@ -33,7 +35,7 @@ def boxes_of(numbers: Tensor, grid_A3: Tensor) -> Tensor:
     """Boxes x0, y0, x1, y1 in pixels, (..., 4), of the four box numbers of each cell, (..., 4)."""
     stride = grid_A3[..., 2:]
     centre = (grid_A3[..., :2] + numbers[..., :2]) * stride
-    half = numbers[..., 2:].clamp(max=MAX_LOG_SIZE).exp() * stride / 2
+    half = numbers[..., 2:].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp() * stride / 2
     return torch.cat((centre - half, centre + half), dim=-1)
 
 
@@ -59,14 +61,17 @@ def distance_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def landmark_distance(points: Tensor, target: Tensor, grid_A3: Tensor, boxes: Tensor) -> Tensor:
-    """Mean absolute error of ten coordinates as a share of the target box's mean side, (...).
+    """Mean absolute error of ten coordinates as a share of the target's eye distance, (...), as detectors are judged.
 
     Args:
         points, target: the ten landmark numbers of each cell, (..., 10).
-        boxes: the target's, in pixels, (..., 4).
+        boxes: the target's, in pixels, (..., 4); of a profile, whose eyes nearly coincide, `MIN_EYE_SHARE` of their
+            mean side stands for the eye distance.
     """
+    stride = grid_A3[..., 2]
     side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).clamp(min=1e-6).sqrt()
-    return (points - target).abs().mean(dim=-1) * grid_A3[..., 2] / side
+    eyes = (target[..., :2] - target[..., 2:4]).norm(dim=-1) * stride
+    return (points - target).abs().mean(dim=-1) * stride / torch.maximum(eyes, MIN_EYE_SHARE * side)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,7 @@ class DetectionLosses:
     """Scalars: the parts unweighted, and the whole objective."""
 
     score: Tensor
+    order: Tensor
     box: Tensor
     landmarks: Tensor
     total: Tensor
@@ -84,20 +90,22 @@ def detection_losses(
 ) -> DetectionLosses:
     """The whole objective of a batch; each part is divided by the sum of the target scores that take part in it.
 
+    Every cell is computed and those that teach nothing weigh nothing: no shape depends on the data, which a GPU would
+    have to wait for.
+
     Args:
         maps_NAK: the student's, K = 15, the score as a logit.
         targets_NAK: K = 15, the score 0 to 1.
     """
     maps_NAK = maps_NAK.float()
-    aim = targets_NAK[..., 0]
-    learns = aim >= objective.min_target
-    weight = aim[learns]
+    logit, aim = maps_NAK[..., 0], targets_NAK[..., 0]
+    weight = aim * (aim >= objective.min_target)
     mass = weight.sum().clamp(min=1.0)
-    score = quality_focal(maps_NAK[..., 0], aim, gamma=objective.focal_gamma).sum() / mass
-    cells = grid_A3.expand(len(maps_NAK), -1, -1)[learns]
-    said, told = maps_NAK[learns], targets_NAK[learns]
-    boxes = boxes_of(told[:, 1:5], cells)
-    box = (weight * distance_iou(boxes_of(said[:, 1:5], cells), boxes)).sum() / mass
-    landmarks = (weight * landmark_distance(said[:, 5:], told[:, 5:], cells, boxes)).sum() / mass
-    total = score + objective.box_weight * box + objective.landmark_weight * landmarks
-    return DetectionLosses(score=score, box=box, landmarks=landmarks, total=total)
+    score = quality_focal(logit, aim, gamma=objective.focal_gamma).sum() / mass
+    order = (weight * (torch.sigmoid(logit) - aim).abs()).sum() / mass
+    boxes = boxes_of(targets_NAK[..., 1:5], grid_A3)
+    box = (weight * distance_iou(boxes_of(maps_NAK[..., 1:5], grid_A3), boxes)).sum() / mass
+    distance = landmark_distance(maps_NAK[..., 5:], targets_NAK[..., 5:], grid_A3, boxes)
+    landmarks = (weight * distance).sum() / mass
+    total = score + objective.order_weight * order + objective.box_weight * box + objective.landmark_weight * landmarks
+    return DetectionLosses(score=score, order=order, box=box, landmarks=landmarks, total=total)
