@@ -58,7 +58,7 @@ def crowds():
     nobody = np.zeros((0, 4), np.float32)
     image = np.zeros((90, 90, 3), np.uint8)
     photo = LabelledPhoto(image=image, boxes=nobody, landmarks=np.zeros((0, 5, 2), np.float32), avoid=nobody)
-    return make_crowds([photo], [crop], ferdet().scenes, count=2, seed=1)
+    return make_crowds([photo], [crop], count=2, seed=1)
 
 
 def test_crowds_are_large_and_full(crowds):

@@ -20,6 +20,7 @@ from ferserve.training.detector.speed import measure_ms
 from ferserve.training.detector.teacher import Teacher
 from ferserve.training.detector.training import split_of
 from ferserve.training.detector.trials import (
+    CROWD_SCENES,
     EMPTY_CROPS,
     Crowds,
     crops_with_face,
@@ -143,12 +144,12 @@ def _trials(
     crops = collect(
         faces,
         teacher,
-        per_source=recipe.scenes.faces_per_source,
+        per_source=CROWD_SCENES.faces_per_source,
         seed=SEED,
         wanted=lambda path: comes_from(path, aside),
         workers=1,
     )
-    crowds = make_crowds(label_photos(chosen, teacher, workers=1), crops, recipe.scenes, count=CROWDS, seed=SEED)
+    crowds = make_crowds(label_photos(chosen, teacher, workers=1), crops, count=CROWDS, seed=SEED)
     return Trials(crowds=crowds, empty=empty)
 
 

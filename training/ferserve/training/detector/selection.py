@@ -24,7 +24,7 @@ from ferserve.training.detector.teacher import Teacher, pad_to_stride
 SIZES_PX: Final = (320, 640)
 """Longer sides that photos are brought down to: the two that most pictures are searched at."""
 CHECK_SCORE: Final = 0.5
-CANDIDATE_SCORES: Final = tuple(round(0.02 * step, 2) for step in range(10, 41))
+CANDIDATE_SCORES: Final = tuple(round(0.01 * step, 2) for step in range(20, 81))
 """Thresholds that are tried, 0.20 to 0.80."""
 
 
