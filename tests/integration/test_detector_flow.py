@@ -133,4 +133,4 @@ def test_from_pictures_to_a_detector_with_its_card(house):
     assert OnnxDetector.from_file(shipped.path, name="made-up").detect(np.zeros((64, 64, 3), np.uint8)) == []
     figures = json.loads((house / "out" / "ferdet.json").read_text())
     assert figures["recipe_sha256"] == _tiny_recipe().sha256
-    assert (house / "out" / "ferdet.md").read_text().startswith("# ferdet 1.0.0")
+    assert (house / "out" / "ferdet.md").read_text().startswith("# ferdet 1.1.0")
