@@ -102,7 +102,7 @@ def landmark_square(landmarks: Landmarks, *, eye_y: float, eye_distance: float) 
     """
     if landmarks.shape != (5, 2) or not np.isfinite(landmarks).all():
         raise DegenerateFaceError(f"expected 5 finite landmarks (x, y), got {landmarks.tolist()}")
-    right_eye, left_eye, _, right_mouth, left_mouth = (complex(float(x), float(y)) for x, y in landmarks)
+    right_eye, left_eye, _, right_mouth, left_mouth = (complex(x, y) for x, y in landmarks.tolist())
     eyes = (right_eye + left_eye) / 2
     edge = _face_axis(left_eye - right_eye, (right_mouth + left_mouth) / 2 - eyes) / eye_distance
     return Square(eyes + edge * 1j * (0.5 - eye_y), edge)

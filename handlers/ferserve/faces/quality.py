@@ -4,7 +4,6 @@ import math
 from typing import Final
 
 import cv2
-import numpy as np
 
 from ferserve.faces.types import Crop, Detection, Image, Landmarks, Quality, QualityIssue
 
@@ -32,9 +31,10 @@ def assess(image: Image, detection: Detection, crop: Crop, *, scale: float) -> Q
     """
     grey = crop[:, :, 0] if crop.shape[2] == 1 else cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     size_px = min(detection.box.width_px, detection.box.height_px) / scale
-    sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    # OpenCV's sums: numpy's variance of so small an array takes ten times as long.
+    sharpness = float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F))[1][0, 0]) ** 2
     yaw, roll_deg = (None, None) if detection.landmarks is None else _pose(detection.landmarks)
-    brightness = float(np.mean(grey))
+    brightness = cv2.mean(grey)[0]
     found = {
         QualityIssue.SMALL: size_px < SMALL_BELOW_PX,
         QualityIssue.BLURRED: sharpness < BLURRED_BELOW,
@@ -55,7 +55,7 @@ def assess(image: Image, detection: Detection, crop: Crop, *, scale: float) -> Q
 
 def _pose(landmarks: Landmarks) -> tuple[float, float]:
     """Yaw (-1 to 1) and roll (degrees) from the eyes and the nose."""
-    right_eye, left_eye, nose = (complex(float(x), float(y)) for x, y in landmarks[:3])
+    right_eye, left_eye, nose = (complex(x, y) for x, y in landmarks[:3].tolist())
     across = left_eye - right_eye
     if across == 0:
         return 0.0, 0.0

@@ -117,8 +117,10 @@ class OnnxDetector:
             if parts:
                 yield
             found = self._run(image[tile.y0 : tile.y1, tile.x0 : tile.x1])
-            found = found.moved(x_px=tile.x0, y_px=tile.y0, scale_x=1, scale_y=1)
-            parts.append(found.chosen(whole_faces(found.boxes, tile, width_px=width, height_px=height)))
+            if not tile.covers(width, height):
+                found = found.moved(x_px=tile.x0, y_px=tile.y0, scale_x=1, scale_y=1)
+                found = found.chosen(whole_faces(found.boxes, tile, width_px=width, height_px=height))
+            parts.append(found)
         return Candidates.joined(parts)
 
     def _run(self, window: Image) -> Candidates:
@@ -160,16 +162,21 @@ class OnnxDetector:
 class _Inputs(threading.local):
     """The network's input on each thread: a new one of 640 x 480 takes a gateway 5 ms, nearly all of it page faults."""
 
-    kept: NDArray[np.float32] | None = None
+    kept: tuple[NDArray[np.float32], list[NDArray[np.uint8]]] | None = None
+    """The input, and the three channels on their way into it."""
 
     def of(self, window: Image) -> NDArray[np.float32]:
         """A window as the network takes it, until this thread's next one: BGR float32, shape (1, 3, H, W)."""
         height, width = window.shape[:2]
         shape = (1, 3, height, width)
-        blob = self.kept if self.kept is not None and self.kept.shape == shape else np.empty(shape, np.float32)
-        self.kept = blob if height * width < LARGE_WINDOW_PIXELS else None
-        for channel in range(3):
-            np.copyto(blob[0, channel], cv2.extractChannel(window, 2 - channel))
+        if self.kept is None or self.kept[0].shape != shape:
+            self.kept = np.empty(shape, np.float32), [np.empty((height, width), np.uint8) for _ in range(3)]
+        blob, channels = self.kept
+        cv2.split(window, channels)
+        for plane, channel in zip(blob[0], reversed(channels), strict=True):
+            np.copyto(plane, channel)
+        if height * width >= LARGE_WINDOW_PIXELS:
+            self.kept = None
         return blob
 
 

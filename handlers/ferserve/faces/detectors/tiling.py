@@ -37,6 +37,10 @@ class Tile:
     x1: int
     y1: int
 
+    def covers(self, width_px: int, height_px: int) -> bool:
+        """Whether it is the whole of a picture of that size: it cuts no face."""
+        return (self.x0, self.y0, self.x1, self.y1) == (0, 0, width_px, height_px)
+
 
 def sizes(width_px: int, height_px: int, *, scale: float, window_px: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """The sizes at which a picture is searched, the largest first; the last one fits the window.
