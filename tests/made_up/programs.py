@@ -26,6 +26,30 @@ class Linear(nn.Module):
         return torch.softmax(crops.to(torch.float32).flatten(1) @ self.weights, dim=1)
 
 
+class Convolutions(nn.Module):
+    """All that a program may hold of them: of one pixel, strided, grouped, without bias, used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(1, 8, 3, stride=2)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.pointwise = nn.Conv2d(8, 16, 1)
+        self.bare = nn.Conv2d(16, 16, 1, bias=False)
+        self.grouped = nn.Conv2d(16, 16, 1, groups=2)
+        self.strided = nn.Conv2d(16, 8, 1, stride=2)
+        self.kept = nn.Conv2d(8, 8, 1)
+        self.last = nn.Linear(8, 7)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        x = crops.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+        for layer in (self.stem, self.depthwise, self.pointwise, self.bare, self.grouped, self.strided):
+            x = nn.functional.relu6(layer(x))
+        kept = self.kept(x)
+        x = nn.functional.relu(kept) + kept
+        return torch.softmax(self.last(x.mean(dim=(2, 3))), dim=1)
+
+
 def export(module: nn.Module) -> bytes:
     """A net that takes crops of `TINY_SHAPE` as a `.pt2`."""
     buffer = io.BytesIO()

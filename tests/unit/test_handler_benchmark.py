@@ -23,7 +23,7 @@ def path(pack_archive, tiny_weights):
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(benchmark, "CPU_BATCH_FACES", 4)
+    monkeypatch.setattr(benchmark, "MOST_CPU_FACES", 4)
     monkeypatch.setattr(benchmark, "TURN_S", 0.0)
     monkeypatch.setattr(benchmark, "PHOTOS", 3)
 

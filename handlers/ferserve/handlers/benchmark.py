@@ -25,11 +25,13 @@ from ferserve.faces.errors import InvalidRequestError
 from ferserve.faces.session import ScoringSession
 from ferserve.faces.wire import CROPS, UNNAMED, read_reply
 from ferserve.handlers.answering import Answerer
-from ferserve.handlers.gpu import kernels_tried_out, record, stream_of
-from ferserve.handlers.scorer import CPU_BATCH_FACES, PrecisionWish, Scorer
+from ferserve.handlers.graphs import kernels_tried_out, record, stream_of
+from ferserve.handlers.scorer import PrecisionWish, Scorer
 from ferserve.handlers.service import load_answerer, load_scorer, read_manifest
 
 ROUNDS: Final = 10
+MOST_CPU_FACES: Final = 64
+"""Of a CPU's batches; it gains nothing from more."""
 TURN_S: Final = 0.03
 """A subject's turn at one batch size; at least one batch."""
 PHOTOS: Final = 60
@@ -140,7 +142,7 @@ def measure(
         load_s = time.perf_counter() - began_s
     crops = _checked(crops, scorer.crop_shape)
     on_gpu = torch.device(device).type == "cuda"
-    sizes = [2**power for power in range(11) if 2**power <= (MAX_BATCH_FACES if on_gpu else CPU_BATCH_FACES)]
+    sizes = [2**power for power in range(11) if 2**power <= (MAX_BATCH_FACES if on_gpu else MOST_CPU_FACES)]
     with kernels_tried_out():
         subjects = {size: _subjects(scorer, answerer, _cycled(crops, size)) for size in sizes}
         seen = _rounds(subjects, rounds)

@@ -17,7 +17,13 @@ from torch.export.passes import move_to_device_pass
 from ferserve.faces.archive import MAX_BATCH_FACES
 from ferserve.faces.errors import ArchiveError, InvalidRequestError
 from ferserve.faces.labels import NUM_EXPRESSIONS
-from ferserve.handlers.gpu import GraphRunner, cast_weights, pointwise_as_products, to_channels_last
+from ferserve.handlers.graphs import GraphRunner
+from ferserve.handlers.rewriting import (
+    activations_in_place,
+    cast_weights,
+    pointwise_as_products,
+    to_channels_last,
+)
 
 ScorerPrecision = Literal["fp32", "fp16"]
 PrecisionWish = Literal["auto", "fp32", "fp16"]
@@ -25,8 +31,8 @@ PrecisionWish = Literal["auto", "fp32", "fp16"]
 PRECISION_WISHES: Final[tuple[PrecisionWish, ...]] = ("auto", "fp32", "fp16")
 WARM_UP_FACES: Final = (1, 2, 32)
 """Kernels are chosen and memory is taken at the first run of a size; no request shall wait for that."""
-CPU_BATCH_FACES: Final = 64
-"""A CPU gains nothing from more at once, and each face takes half a megabyte while it is computed."""
+CPU_BATCH_FACES: Final = 8
+"""A CPU gains nothing from more at once, and the layers of more come from the system anew each time, page by page."""
 HALF_TOLERANCE: Final = 0.02
 """Largest difference of a score between half and single precision on noise; more, and half is not used."""
 
@@ -69,7 +75,7 @@ class Scorer:
         Args:
             program: a `.pt2` file.
             crop_shape: (S, S, C).
-            device: where it runs; on `cuda` channels-last, which its tensor cores want.
+            device: where it runs.
             precision: on the CPU it is fp32 in any case.
         Raises:
             ArchiveError: torch refuses the program, it takes or gives something else, or it does not compute in fp16.
@@ -77,6 +83,10 @@ class Scorer:
         try:
             exported = move_to_device_pass(torch.export.load(io.BytesIO(program)), device)
             module = exported.module()
+            to_channels_last(module)
+            pointwise_as_products(module)
+            if torch.device(device).type == "cpu":
+                activations_in_place(module)
         except Exception as error:  # torch raises many types without a common base
             raise ArchiveError(f"model.pt2: torch refuses it: {type(error).__name__}") from error
         scorer = cls(module, crop_shape=crop_shape, device=device)
@@ -110,8 +120,6 @@ class Scorer:
 
     def _settle_on_gpu(self, precision: PrecisionWish) -> None:
         """Choose the precision, and record all that is computed from then on."""
-        to_channels_last(self._module)
-        pointwise_as_products(self._module)
         if precision != "fp32":
             self._take_half()
             if precision == "fp16" and self.precision != "fp16":

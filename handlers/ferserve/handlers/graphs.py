@@ -1,4 +1,4 @@
-"""A module on a GPU: weights as its tensor cores want them, and batches without a kernel launched one by one.
+"""Batches on a GPU without a kernel launched one by one, and without a copy that anybody waits for.
 
 Shapes: N faces, S the crop's side, C channels.
 """
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import Tensor
 
 from ferserve.faces.archive import MAX_BATCH_FACES
 from ferserve.faces.labels import NUM_EXPRESSIONS
@@ -19,12 +19,6 @@ GRAPH_FACES: Final = (1, 4, 8, 16, 32, 64, 128, 256, 512)
 """Batch sizes that are recorded; one in between runs as the next larger."""
 WARM_UPS: Final = 3
 """Runs before a recording: the first ones choose kernels and take memory, which cannot be recorded."""
-_CONV: Final = torch.ops.aten.conv2d.default
-_LINEAR: Final = torch.ops.aten.linear.default
-_WEIGHED: Final = frozenset({_CONV, _LINEAR})
-"""What computes with weights in half precision under autocast."""
-_CONV_DEFAULTS: Final = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
-"""Input, weight, bias, stride, padding, dilation and groups: the last ones are left out where they are these."""
 
 Forward = Callable[[Tensor], Tensor]
 """uint8 crops (N, S, S, C) on the device to float32 scores (N, 7) there; kernels alone, nothing that waits."""
@@ -115,53 +109,3 @@ def kernels_tried_out() -> Iterator[None]:
     """Try cuDNN's kernels on each new size, and keep the fastest; single precision is not cut short to tf32."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
         yield
-
-
-def to_channels_last(module: fx.GraphModule) -> None:
-    """Lay out the weights of convolutions as tensor cores read them; what is computed with them follows."""
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def pointwise_as_products(module: fx.GraphModule) -> None:
-    """Compute convolutions of one pixel, whose weights are channels-last, as products of matrices.
-
-    A product adds its bias on the way out; a convolution of cuDNN's leaves that to a pass of its own over all pixels,
-    which takes longer than the convolution.
-    """
-    graph = module.graph
-    for node in list(graph.nodes):
-        if node.op == "call_function" and node.target is _CONV and _is_pointwise(module, node):
-            pixels, weight, *bias = node.args[:3]
-            parameter = module.get_parameter(str(weight.target))
-            parameter.data = parameter.data.flatten(1)
-            with graph.inserting_before(node):
-                pixels = graph.call_function(torch.ops.aten.permute.default, (pixels, [0, 2, 3, 1]))
-                products = graph.call_function(_LINEAR, (pixels, weight, *bias))
-                channels_first = graph.call_function(torch.ops.aten.permute.default, (products, [0, 3, 1, 2]))
-            node.replace_all_uses_with(channels_first)
-            graph.erase_node(node)
-    module.recompile()
-
-
-def _is_pointwise(module: fx.GraphModule, node: fx.Node) -> bool:
-    weight = node.args[1]
-    if node.kwargs or not isinstance(weight, fx.Node) or weight.op != "get_attr" or len(weight.users) > 1:
-        return False
-    stride: Any
-    padding: Any
-    stride, padding, _, groups = (*node.args, *_CONV_DEFAULTS[len(node.args) :])[3:]
-    if (list(stride), list(padding), groups) != ([1, 1], [0, 0], 1):
-        return False
-    return module.get_parameter(str(weight.target)).shape[2:] == (1, 1)
-
-
-def cast_weights(module: fx.GraphModule, dtype: torch.dtype) -> None:
-    """Keep weights in the type that autocast would bring them to for every batch anew."""
-    for node in module.graph.nodes:
-        if node.op == "call_function" and node.target in _WEIGHED:
-            for argument in node.args[1:3]:
-                if isinstance(argument, fx.Node) and argument.op == "get_attr":
-                    parameter = module.get_parameter(str(argument.target))
-                    parameter.data = parameter.data.to(dtype)

@@ -1,85 +1,26 @@
-"""What the handlers do to a program for a GPU; with one, also that it scores as before."""
-
-import io
+"""Batches on a GPU; without one, how they are parted."""
 
 import numpy as np
 import pytest
 import torch
 from tests.made_up.programs import TINY_SHAPE as SHAPE
-from tests.made_up.programs import export
-from torch import nn
+from tests.made_up.programs import Convolutions, export
 
 from ferserve.faces.archive import MAX_BATCH_FACES
 from ferserve.faces.errors import ArchiveError, InvalidRequestError
-from ferserve.handlers.gpu import (
-    GRAPH_FACES,
-    GraphRunner,
-    cast_weights,
-    parts,
-    pointwise_as_products,
-    to_channels_last,
-)
+from ferserve.handlers.graphs import GRAPH_FACES, GraphRunner, parts
 from ferserve.handlers.scorer import Scorer, precision_wish
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-class Net(nn.Module):
-    """All that a program may hold of convolutions: of one pixel, strided, grouped, without bias."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem = nn.Conv2d(1, 8, 3, stride=2)
-        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.pointwise = nn.Conv2d(8, 16, 1)
-        self.bare = nn.Conv2d(16, 16, 1, bias=False)
-        self.grouped = nn.Conv2d(16, 16, 1, groups=2)
-        self.strided = nn.Conv2d(16, 8, 1, stride=2)
-        self.last = nn.Linear(8, 7)
-
-    def forward(self, crops):
-        x = crops.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
-        for layer in (self.stem, self.depthwise, self.pointwise, self.bare, self.grouped, self.strided):
-            x = nn.functional.relu6(layer(x))
-        return torch.softmax(self.last(x.mean(dim=(2, 3))), dim=1)
-
-
 @pytest.fixture(scope="module")
 def program():
-    return export(Net())
-
-
-@pytest.fixture
-def module(program):
-    return torch.export.load(io.BytesIO(program)).module()
+    return export(Convolutions())
 
 
 def crops(faces):
     return np.random.default_rng(faces).integers(0, 256, (faces, *SHAPE), dtype=np.uint8)
-
-
-def convolutions(module):
-    return sum(node.target is torch.ops.aten.conv2d.default for node in module.graph.nodes)
-
-
-@torch.inference_mode()
-def test_as_products_a_program_scores_the_same(module):
-    before = module(torch.from_numpy(crops(5)))
-    to_channels_last(module)
-    assert convolutions(module) == 6
-    pointwise_as_products(module)
-    assert convolutions(module) == 4, "the two of one pixel, all pixels and all channels"
-    torch.testing.assert_close(module(torch.from_numpy(crops(5))), before, atol=1e-6, rtol=0)
-
-
-def test_weights_are_cast_and_nothing_else_is(module):
-    pointwise_as_products(module)
-    cast_weights(module, torch.float16)
-    assert {parameter.dtype for parameter in module.parameters()} == {torch.float16}
-    module.register_parameter("other", nn.Parameter(torch.zeros(1)))
-    cast_weights(module, torch.float16)
-    assert module.other.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
