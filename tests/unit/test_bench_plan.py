@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferserve.serving.benchmarks.costs import Check, Costs, KindCost, read_costs
+from ferserve.serving.benchmarks.costs import Check, CheckRun, Costs, KindCost, read_costs
 from ferserve.serving.benchmarks.exchanges import Ending
 from ferserve.serving.benchmarks.planning import Slo, mean_work_s, plan_replicas, simulated_row
 from ferserve.serving.benchmarks.simulation import Cores, GatewayModel, Kind, simulate
@@ -225,26 +225,27 @@ def test_a_gateway_is_as_its_settings_have_it():
 def test_a_plan_is_printed_with_its_costs_and_its_checks(capsys):
     plan = plan_replicas(gateway(), [SELFIE], rate_per_s=5.0, slo=PROMISE, seed=1, least_requests=50)
     row = simulated_row(gateway(), [SELFIE], rate_per_s=5.0, replicas=1, slo=PROMISE, seed=1, least_requests=50)
-    check = Check(
-        offered_per_s=5.0,
+    run = CheckRun(
         foreseen=replace(row, goodput_per_s=5.0, p50_ms=20.0),
         goodput_per_s=4.75,
-        p50_ms=23.5,
+        p50_ms=22.5,
         p99_ms=float("nan"),
         busy=0.5,
         cores=1.5,
         caller_ms=0.75,
     )
-    print_plan(COSTS, plan, [check])
+    print_plan(COSTS, plan, [Check(load=0.6, offered_per_s=5.0, runs=(run, replace(run, p50_ms=24.5)))])
     printed = capsys.readouterr().out
     for words in (
         "1.50 * n + 0.50 ms; 4 cores",
         "1 *",
         "1 gateway keeps 99.00% of all requests",
         "4.75 (",
-        "23.5 (",
+        "23.5 (20.0)",
+        "22.5 (20.0), 24.5",
         "off by 5% at most",
         "by 18% in the median",
+        "9% apart",
     ):
         assert words in printed
 

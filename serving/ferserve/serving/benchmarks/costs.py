@@ -6,18 +6,20 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from ferserve.serving.benchmarks.capacity import WARM_UP
 from ferserve.serving.benchmarks.gateways import OwnGateway, Subject
 from ferserve.serving.benchmarks.generator import Generator
 from ferserve.serving.benchmarks.load import Mix, Offer, asked_once, measure_load
 from ferserve.serving.benchmarks.payloads import CROWD_NAME
-from ferserve.serving.benchmarks.planning import Row, Slo, mean_work_s, simulated_row
+from ferserve.serving.benchmarks.planning import Row, Slo, mean_work_s, row_of_one
 from ferserve.serving.benchmarks.protocols import ProtocolName
 from ferserve.serving.benchmarks.simulation import GatewayModel, Kind
 from ferserve.serving.benchmarks.transports import GrpcTransport, Work
@@ -27,8 +29,12 @@ from ferserve.serving.engine import EngineConfig
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.latency import Line
 
-CHECKED_LOADS: Final = (0.4, 0.7, 0.9)
-"""Of what the cores could do if all of their time were work."""
+CHECKED_LOADS: Final = (0.3, 0.6, 0.8)
+"""Of what the cores could do if all of their time were work, the callers' among it."""
+CHECK_RUNS: Final = 3
+"""Of each load, each with arrivals of its own: how far they lie apart is the least that a plan can be off by."""
+CheckedName = Literal["goodput_per_s", "p50_ms", "p99_ms", "busy"]
+"""What is both measured and foreseen."""
 _HTTP_TIMEOUT_S: Final = 10.0
 
 
@@ -51,6 +57,8 @@ class Costs:
         crowding: a request's CPU time while all cores compute, over that of one alone; cores share caches, memory and
             the interpreter's lock.
         face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms.
+        caller_ms: of CPU time for each request that its caller took here. No part of a plan, whose callers are
+            elsewhere.
     """
 
     cores: int
@@ -58,6 +66,7 @@ class Costs:
     batch_ms: float
     kinds: tuple[KindCost, ...]
     crowding: float = 1.0
+    caller_ms: float = 0.0
 
     def line(self) -> Line:
         """The worker's latency."""
@@ -104,15 +113,14 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One load, foreseen and measured.
+class CheckRun:
+    """One load once, foreseen and measured with the same arrivals.
 
     Attributes:
         cores: that were there for gateway and callers, as far as nothing else used them.
         caller_ms: of CPU time for each request, which the callers took of the same cores.
     """
 
-    offered_per_s: float
     foreseen: Row
     goodput_per_s: float
     p50_ms: float
@@ -120,6 +128,31 @@ class Check:
     busy: float
     cores: float
     caller_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One load several times.
+
+    Attributes:
+        load: of what the cores could do.
+    """
+
+    load: float
+    offered_per_s: float
+    runs: tuple[CheckRun, ...]
+
+    def measured(self, name: CheckedName) -> float:
+        """Mean over the runs."""
+        return float(np.mean([getattr(run, name) for run in self.runs]))
+
+    def foreseen(self, name: CheckedName) -> float:
+        """The same of what was foreseen for each run."""
+        return float(np.mean([getattr(run.foreseen, name) for run in self.runs]))
+
+    def spread(self, name: CheckedName) -> float:
+        """How far the measured runs lie apart, the most less the least of them over their mean."""
+        return float(np.ptp([getattr(run, name) for run in self.runs])) / self.measured(name)
 
 
 def read_costs(file: Path) -> Costs:
@@ -148,8 +181,8 @@ async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[
         await generator.connect()
         await generator.keep_busy(cycle(crops), 1, each_s)
         line = await asyncio.to_thread(read_line, own.admin)
-        alone_s = [await _cpu_s(own, generator, work, 1, each_s) for work in works]
-        crowded_s = [await _cpu_s(own, generator, work, cores, each_s) for work in works]
+        alone_s = [(await _cpu_s(own, generator, work, 1, each_s))[0] for work in works]
+        crowded_s, caller_s = zip(*[await _cpu_s(own, generator, work, cores, each_s) for work in works], strict=True)
     async with AsyncClient(own.target) as client:
         kinds = [
             await _kind_cost(client, work, line, cpu_s=cpu_s, each_s=each_s)
@@ -161,6 +194,7 @@ async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[
         batch_ms=line.fixed_s * 1000,
         kinds=tuple(kinds),
         crowding=max(sum(crowded_s) / sum(alone_s), 1.0),
+        caller_ms=1000 * sum(caller_s) / len(works),
     )
 
 
@@ -173,46 +207,67 @@ def read_line(admin: str) -> Line:
 
 
 async def check_plan(
-    subject: Subject, mix: Mix, gateway: GatewayModel, kinds: Sequence[Kind], *, each_s: float, slo: Slo, seed: int
+    subject: Subject,
+    mix: Mix,
+    gateway: GatewayModel,
+    kinds: Sequence[Kind],
+    *,
+    each_s: float,
+    slo: Slo,
+    seed: int,
 ) -> list[Check]:
-    """Put three loads on one gateway, and set what came beside what was foreseen.
+    """Put three loads on one gateway, each several times, and set what came beside what was foreseen.
 
-    The callers are on the gateway's machine, and others may be. What they took is no cost of the gateway's, so the load
-    is foreseen with as much work more for each request, and on as many cores less.
+    The callers are on the gateway's machine, and others may be. What they take is no cost of the gateway's, so the load
+    is foreseen with the callers' work beside it, and on as many cores less.
+
+    Args:
+        kinds: with what their callers take.
     """
     checks = []
-    for part in CHECKED_LOADS:
-        rate_per_s = part * gateway.cores / mean_work_s(gateway, kinds)
-        offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed)
-        report = await measure_load(subject, mix, offer, ProtocolName.GRPC)
-        cores = gateway.cores * (1 - report.cpu.others)
-        caller_s = report.cpu.generator * gateway.cores / report.offered_per_s
-        called = [replace(kind, overhead_s=kind.overhead_s + caller_s) for kind in kinds]
-        # On a thread: the simulation has an event loop of its own.
-        foreseen = await asyncio.to_thread(
-            simulated_row, replace(gateway, cores=cores), called, rate_per_s=rate_per_s, replicas=1, slo=slo, seed=seed
-        )
-        checks.append(
-            Check(
-                offered_per_s=rate_per_s,
-                foreseen=foreseen,
-                goodput_per_s=report.goodput_per_s.value,
-                p50_ms=report.latency["all"].p50_ms.value,
-                p99_ms=report.latency["all"].p99_ms.value,
-                busy=(report.cpu.gateway + report.cpu.generator) / (1 - report.cpu.others),
-                cores=cores,
-                caller_ms=caller_s * 1000,
-            )
-        )
+    for load in CHECKED_LOADS:
+        rate_per_s = load * gateway.cores / mean_work_s(gateway, kinds)
+        runs = []
+        for number in range(CHECK_RUNS):
+            offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed + number * len(kinds))
+            runs.append(await _check_run(subject, mix, gateway, kinds, offer, slo))
+        checks.append(Check(load=load, offered_per_s=rate_per_s, runs=tuple(runs)))
     return checks
 
 
-async def _cpu_s(own: OwnGateway, generator: Generator, work: Work, callers: int, each_s: float) -> float:
-    """CPU seconds of one request where so many callers each wait for their answer."""
+async def _check_run(
+    subject: Subject, mix: Mix, gateway: GatewayModel, kinds: Sequence[Kind], offer: Offer, slo: Slo
+) -> CheckRun:
+    assert offer.rate_per_s is not None
+    report = await measure_load(subject, mix, offer, ProtocolName.GRPC)
+    cores = gateway.cores * (1 - report.cpu.others)
+    row = partial(
+        row_of_one,
+        replace(gateway, cores=cores),
+        kinds,
+        rate_per_s=offer.rate_per_s,
+        duration_s=offer.duration_s,
+        warm_up=WARM_UP,
+        slo=slo,
+        seed=offer.seed,
+    )
+    return CheckRun(
+        foreseen=await asyncio.to_thread(row),  # the simulation has an event loop of its own
+        goodput_per_s=report.goodput_per_s.value,
+        p50_ms=report.latency["all"].p50_ms.value,
+        p99_ms=report.latency["all"].p99_ms.value,
+        busy=(report.cpu.gateway + report.cpu.generator) / (1 - report.cpu.others),
+        cores=cores,
+        caller_ms=1000 * report.cpu.generator * gateway.cores / report.offered_per_s,
+    )
+
+
+async def _cpu_s(own: OwnGateway, generator: Generator, work: Work, callers: int, each_s: float) -> tuple[float, float]:
+    """CPU seconds of one request, the gateway's and its caller's, where so many callers each wait for their answer."""
     await generator.keep_busy(repeat(work), callers, each_s / 4)  # what is loaded at a first call is no cost of others
-    before_s = own.cpu_s()
+    before_s, callers_before_s = own.cpu_s(), time.process_time()
     exchanges = await generator.keep_busy(repeat(work), callers, each_s)
-    return (own.cpu_s() - before_s) / len(exchanges)
+    return (own.cpu_s() - before_s) / len(exchanges), (time.process_time() - callers_before_s) / len(exchanges)
 
 
 async def _kind_cost(client: AsyncClient, work: Work, line: Line, *, cpu_s: float, each_s: float) -> KindCost:

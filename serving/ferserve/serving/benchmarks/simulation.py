@@ -1,9 +1,9 @@
 """One gateway in virtual time: its real admission, queues, batching and latency model, with made-up work in them.
 
 Everything that decides is the code that serves: `Admission`, `Dispatcher`, `Batcher`, `FairQueue`, `LatencyModel`. Only
-what would compute is replaced, by time on cores: those who prepare and score share fairly what the event loop, which goes
-first and is one thread, leaves of them; together all may be slower than alone. So a minute of load costs a second or two,
-and a change of the policy changes the answer here as it does there.
+what would compute is replaced, by time on cores: those who prepare and score share fairly what the event loop, which
+goes first and is one thread, leaves of them; together all may be slower than alone. So a minute of load costs a second
+or two, and a change of the policy changes the answer here as it does there.
 """
 
 import asyncio
@@ -109,7 +109,7 @@ def simulate(
 
 
 class Cores:
-    """CPU cores. Urgent work goes first; what that leaves, all other work shares evenly. Nothing has more than one core.
+    """CPU cores. Urgent work goes first, all other work shares evenly what that leaves, nothing has more than one.
 
     Args:
         clock: of the event loop.

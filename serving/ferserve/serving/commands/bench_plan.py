@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -128,10 +128,10 @@ def _measured(
         mix = mix_of(
             await with_faces(works, subject.target), await with_faces(crowd, subject.target), crowds=asked.crowds
         )
-        kinds = known.mixed(asked.crowds, timeout_s)
+        kinds = [replace(kind, caller_s=known.caller_ms / 1000) for kind in known.mixed(asked.crowds, timeout_s)]
         gateway = known.gateway(settings)
         return known, await check_plan(
-            subject, mix, gateway, kinds, each_s=3 * asked.seconds, slo=check, seed=asked.seed
+            subject, mix, gateway, kinds, each_s=2 * asked.seconds, slo=check, seed=asked.seed
         )
 
     with measured_gateway(flags, target=None) as subject:
