@@ -25,7 +25,7 @@ from ferserve.faces.errors import InvalidRequestError
 from ferserve.faces.session import ScoringSession
 from ferserve.faces.wire import CROPS, UNNAMED, read_reply
 from ferserve.handlers.answering import Answerer
-from ferserve.handlers.graphs import kernels_tried_out, record, stream_of
+from ferserve.handlers.graphs import record, stream_of, without_tf32
 from ferserve.handlers.scorer import PrecisionWish, Scorer
 from ferserve.handlers.service import load_answerer, load_scorer, read_manifest
 
@@ -143,7 +143,7 @@ def measure(
     crops = _checked(crops, scorer.crop_shape)
     on_gpu = torch.device(device).type == "cuda"
     sizes = [2**power for power in range(11) if 2**power <= (MAX_BATCH_FACES if on_gpu else MOST_CPU_FACES)]
-    with kernels_tried_out():
+    with without_tf32():
         subjects = {size: _subjects(scorer, answerer, _cycled(crops, size)) for size in sizes}
         seen = _rounds(subjects, rounds)
         bare = _best(seen, BARE)

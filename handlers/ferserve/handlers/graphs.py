@@ -94,7 +94,7 @@ def record(
     """
     stream.wait_stream(torch.cuda.current_stream(crops.device))
     graph = torch.cuda.CUDAGraph()
-    with kernels_tried_out():
+    with without_tf32():
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 forward(crops)
@@ -105,7 +105,7 @@ def record(
 
 
 @contextmanager
-def kernels_tried_out() -> Iterator[None]:
-    """Try cuDNN's kernels on each new size, and keep the fastest; single precision is not cut short to tf32."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
+def without_tf32() -> Iterator[None]:
+    """Single precision that is not cut short to tf32, which cuDNN would take by default."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
         yield
