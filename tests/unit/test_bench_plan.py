@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
 from ferserve.serving.benchmarks.costs import Check, CheckRun, Costs, KindCost, read_costs
 from ferserve.serving.benchmarks.exchanges import Ending
+from ferserve.serving.benchmarks.load import Mix
 from ferserve.serving.benchmarks.planning import Slo, mean_work_s, plan_replicas, simulated_row
-from ferserve.serving.benchmarks.simulation import Cores, GatewayModel, Kind, simulate
+from ferserve.serving.benchmarks.simulation import Cores, GatewayModel, Kind, UrgentThread, simulate
+from ferserve.serving.benchmarks.transports import Work
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
 from ferserve.serving.cli import main
 from ferserve.serving.commands.bench_report import print_plan
@@ -79,6 +82,71 @@ def test_a_part_of_a_core_is_that_much_slower():
         assert cores.used_s == pytest.approx(1.0)
 
     in_virtual_time(story)
+
+
+def test_urgent_work_goes_first_and_the_rest_shares_what_it_leaves():
+    async def story(now: Callable[[], float]) -> None:
+        cores = Cores(2, now)
+        ends: dict[str, float] = {}
+
+        async def compute(name: str, begins_s: float, work_s: float, *, urgent: bool = False) -> None:
+            await asyncio.sleep(begins_s)
+            await cores.compute(work_s, urgent=urgent)
+            ends[name] = now()
+
+        await asyncio.gather(
+            compute("a", 0, 2.0),
+            compute("b", 0, 2.0),
+            compute("first", 1, 1.0, urgent=True),
+            compute("second", 1.5, 0.5, urgent=True),
+        )
+        assert (ends["first"], ends["second"]) == (pytest.approx(2.0), pytest.approx(2.0)), "a core each"
+        # Until 1.5 they had half a core each beside the first, then none: 0.75 s of work are left to each at 2.
+        assert (ends["a"], ends["b"]) == (pytest.approx(2.75), pytest.approx(2.75))
+        assert cores.used_s == pytest.approx(5.5)
+
+    in_virtual_time(story)
+
+
+def test_a_thread_does_one_thing_after_the_other():
+    async def story(now: Callable[[], float]) -> None:
+        thread = UrgentThread(Cores(2, now))
+        await asyncio.gather(thread.compute(1.0), thread.compute(1.0))
+        assert now() == pytest.approx(2.0)
+
+    in_virtual_time(story)
+
+
+def test_an_event_loop_is_one_thread_however_many_cores_there_are():
+    talkative = replace(SELFIE, prepare_s=0.001, overhead_s=0.02)
+    few, many = (
+        simulate(gateway(cores=8), [talkative], rate_per_s=rate_per_s, duration_s=20, seed=1)
+        for rate_per_s in (25, 100)
+    )
+    assert {one.ending for one in few.exchanges} == {Ending.OK}
+    assert sum(one.ending is Ending.OK for one in many.exchanges) / 20 <= 50
+    assert many.busy < 0.3
+
+
+def test_callers_on_the_same_cores_take_their_part():
+    calling = replace(SELFIE, caller_s=0.004)
+    assert mean_work_s(gateway(), [calling]) == pytest.approx(mean_work_s(gateway(), [SELFIE]) + SELFIE.share * 0.004)
+    alone = simulate(gateway(), [calling], rate_per_s=0.1, duration_s=100, seed=1).exchanges
+    assert np.median([one.latency_ms for one in alone]) == pytest.approx(
+        1000 * (0.004 + 0.001 + 0.02 + 0.0016), rel=1e-3
+    )
+
+
+def test_what_is_simulated_comes_when_the_generator_would_send_it():
+    works = [Work(name=kind.name, method="Analyze", body=b"", timeout_s=1.0) for kind in (SELFIE, CROWD)]
+    mix = Mix(parts=tuple(zip(works, (0.9, 0.1), strict=True)))
+    sent = sorted(
+        (due_s, stream.work.name)
+        for stream in mix.streams(30.0, seed=7)
+        for due_s in poisson_arrivals_s(stream.rate_per_s, 5.0, seed=stream.seed).tolist()
+    )
+    done = simulate(gateway(), [SELFIE, CROWD], rate_per_s=30.0, duration_s=5.0, seed=7)
+    assert [(pytest.approx(one.due_s), one.stream) for one in done.exchanges] == sent
 
 
 def test_what_crowding_costs_is_missing_from_what_a_gateway_can_do():

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ferserve.serving.benchmarks.capacity import WARM_UP
-from ferserve.serving.benchmarks.gateways import OwnGateway, Subject
+from ferserve.serving.benchmarks.gateways import CpuMeter, OwnGateway, Subject
 from ferserve.serving.benchmarks.generator import Generator
 from ferserve.serving.benchmarks.load import Mix, Offer, asked_once, measure_load
 from ferserve.serving.benchmarks.payloads import CROWD_NAME
@@ -31,6 +31,8 @@ from ferserve.serving.latency import Line
 
 CHECKED_LOADS: Final = (0.3, 0.6, 0.8)
 """Of what the cores could do if all of their time were work, the callers' among it."""
+CROWDING_CALLERS: Final = 4
+"""For each core: enough that none of them ever waits for a caller."""
 CHECK_RUNS: Final = 3
 """Of each load, each with arrivals of its own: how far they lie apart is the least that a plan can be off by."""
 CheckedName = Literal["goodput_per_s", "p50_ms", "p99_ms", "busy"]
@@ -54,11 +56,10 @@ class Costs:
 
     Attributes:
         cores: of the machine it was measured on.
-        crowding: a request's CPU time while all cores compute, over that of one alone; cores share caches, memory and
-            the interpreter's lock.
+        crowding: the cores' time for a request while all of them have work, over the CPU time of one alone; cores share
+            caches, memory and the interpreter's lock, for which they also wait.
         face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms.
-        caller_ms: of CPU time for each request that its caller took here. No part of a plan, whose callers are
-            elsewhere.
+        caller_ms: of CPU time of a caller here, who asks alone. No part of a plan, whose callers are elsewhere.
     """
 
     cores: int
@@ -170,31 +171,32 @@ def read_costs(file: Path) -> Costs:
 
 
 async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[Work], *, each_s: float) -> Costs:
-    """Ask for each work for `each_s` seconds one at a time, and for so long with as many callers as there are cores.
+    """Ask for each work for `each_s` seconds one at a time, and for so long with more callers than cores.
 
     Args:
         works: whole pictures.
         crops: calls with ready-made crops, of several sizes: they show how a batch's latency grows.
     """
     cores = available_cores()
+    subject = Subject(target=own.target, admin=own.admin, own=own)
     async with Generator(GrpcTransport(own.target)) as generator:
         await generator.connect()
         await generator.keep_busy(cycle(crops), 1, each_s)
         line = await asyncio.to_thread(read_line, own.admin)
-        alone_s = [(await _cpu_s(own, generator, work, 1, each_s))[0] for work in works]
-        crowded_s, caller_s = zip(*[await _cpu_s(own, generator, work, cores, each_s) for work in works], strict=True)
+        alone = [await _spent(subject, generator, work, 1, each_s) for work in works]
+        crowded = [await _spent(subject, generator, work, CROWDING_CALLERS * cores, each_s) for work in works]
     async with AsyncClient(own.target) as client:
         kinds = [
-            await _kind_cost(client, work, line, cpu_s=cpu_s, each_s=each_s)
-            for work, cpu_s in zip(works, alone_s, strict=True)
+            await _kind_cost(client, work, line, cpu_s=spent.gateway_s, each_s=each_s)
+            for work, spent in zip(works, alone, strict=True)
         ]
     return Costs(
         cores=cores,
         face_ms=line.job_s * 1000,
         batch_ms=line.fixed_s * 1000,
         kinds=tuple(kinds),
-        crowding=max(sum(crowded_s) / sum(alone_s), 1.0),
-        caller_ms=1000 * sum(caller_s) / len(works),
+        crowding=max(sum(spent.cores_s for spent in crowded) / sum(spent.cpu_s for spent in alone), 1.0),
+        caller_ms=1000 * sum(spent.caller_s for spent in alone) / len(works),
     )
 
 
@@ -262,12 +264,36 @@ async def _check_run(
     )
 
 
-async def _cpu_s(own: OwnGateway, generator: Generator, work: Work, callers: int, each_s: float) -> tuple[float, float]:
-    """CPU seconds of one request, the gateway's and its caller's, where so many callers each wait for their answer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spent:
+    """On one request, in seconds.
+
+    Attributes:
+        gateway_s, caller_s: of CPU time.
+        cores_s: of all cores that were there for the two, at work or waiting.
+    """
+
+    gateway_s: float
+    caller_s: float
+    cores_s: float
+
+    @property
+    def cpu_s(self) -> float:
+        """Of CPU time in all."""
+        return self.gateway_s + self.caller_s
+
+
+async def _spent(subject: Subject, generator: Generator, work: Work, callers: int, each_s: float) -> _Spent:
+    """What requests cost where so many callers each wait for their answer."""
     await generator.keep_busy(repeat(work), callers, each_s / 4)  # what is loaded at a first call is no cost of others
-    before_s, callers_before_s = own.cpu_s(), time.process_time()
+    meter, began_s = CpuMeter(subject), time.monotonic()
     exchanges = await generator.keep_busy(repeat(work), callers, each_s)
-    return (own.cpu_s() - before_s) / len(exchanges), (time.process_time() - callers_before_s) / len(exchanges)
+    shares, cores_s = meter.shares(), available_cores() * (time.monotonic() - began_s) / len(exchanges)
+    return _Spent(
+        gateway_s=shares.gateway * cores_s,
+        caller_s=shares.generator * cores_s,
+        cores_s=(1 - shares.others) * cores_s,
+    )
 
 
 async def _kind_cost(client: AsyncClient, work: Work, line: Line, *, cpu_s: float, each_s: float) -> KindCost:
