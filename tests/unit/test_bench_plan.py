@@ -137,6 +137,18 @@ def test_callers_on_the_same_cores_take_their_part():
     )
 
 
+def test_what_is_left_to_do_when_the_answer_is_out_keeps_cores_busy_and_nobody_waiting():
+    plain_kind = replace(SELFIE, overhead_s=0.011)
+    late, waiting = replace(plain_kind, after_s=0.01), replace(plain_kind, waits_s=0.01)
+    whole, less, more = (
+        simulate(gateway(), [kind], rate_per_s=0.1, duration_s=100, seed=1) for kind in (plain_kind, late, waiting)
+    )
+    latency_ms = [np.median([one.latency_ms for one in done.exchanges]) for done in (whole, less, more)]
+    assert latency_ms == pytest.approx([32.6, 22.6, 42.6], rel=1e-3)
+    assert whole.busy == pytest.approx(less.busy)
+    assert whole.busy == pytest.approx(more.busy)
+
+
 def test_what_is_simulated_comes_when_the_generator_would_send_it():
     works = [Work(name=kind.name, method="Analyze", body=b"", timeout_s=1.0) for kind in (SELFIE, CROWD)]
     mix = Mix(parts=tuple(zip(works, (0.9, 0.1), strict=True)))

@@ -48,6 +48,8 @@ class KindCost:
     faces: int
     prepare_ms: float
     overhead_ms: float
+    after_ms: float = 0.0
+    waits_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ class Costs:
                 faces=cost.faces,
                 prepare_s=cost.prepare_ms / 1000,
                 overhead_s=cost.overhead_ms / 1000,
+                after_s=cost.after_ms / 1000,
+                waits_s=cost.waits_ms / 1000,
                 timeout_s=timeout_s,
             )
             for cost, share in zip(self.kinds, shares, strict=True)
@@ -187,8 +191,7 @@ async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[
         crowded = [await _spent(subject, generator, work, CROWDING_CALLERS * cores, each_s) for work in works]
     async with AsyncClient(own.target) as client:
         kinds = [
-            await _kind_cost(client, work, line, cpu_s=spent.gateway_s, each_s=each_s)
-            for work, spent in zip(works, alone, strict=True)
+            await _kind_cost(client, work, line, spent, each_s=each_s) for work, spent in zip(works, alone, strict=True)
         ]
     return Costs(
         cores=cores,
@@ -270,11 +273,13 @@ class _Spent:
 
     Attributes:
         gateway_s, caller_s: of CPU time.
+        latency_s: median, as the caller sees it.
         cores_s: of all cores that were there for the two, at work or waiting.
     """
 
     gateway_s: float
     caller_s: float
+    latency_s: float
     cores_s: float
 
     @property
@@ -292,11 +297,12 @@ async def _spent(subject: Subject, generator: Generator, work: Work, callers: in
     return _Spent(
         gateway_s=shares.gateway * cores_s,
         caller_s=shares.generator * cores_s,
+        latency_s=float(np.median([exchange.latency_ms for exchange in exchanges])) / 1000,
         cores_s=(1 - shares.others) * cores_s,
     )
 
 
-async def _kind_cost(client: AsyncClient, work: Work, line: Line, *, cpu_s: float, each_s: float) -> KindCost:
+async def _kind_cost(client: AsyncClient, work: Work, line: Line, alone: _Spent, *, each_s: float) -> KindCost:
     prepared_ms: list[float] = []
     faces: list[int] = []
     began_s = time.monotonic()
@@ -306,8 +312,18 @@ async def _kind_cost(client: AsyncClient, work: Work, line: Line, *, cpu_s: floa
         prepared_ms.append(timings.decode_ms + timings.detect_ms + timings.preprocess_ms)
         faces.append(len(answer.faces))
     scored_ms = 1000 * line.batches_s(faces[0], 1) if faces[0] else 0.0
-    rest_ms = max(1000 * cpu_s - scored_ms, 0.0)
+    rest_ms = max(1000 * alone.gateway_s - scored_ms, 0.0)
     prepare_ms = min(
         float(np.median(prepared_ms)), rest_ms
     )  # where others compute too, time passes and no work is done
-    return KindCost(name=work.name, faces=faces[0], prepare_ms=prepare_ms, overhead_ms=rest_ms - prepare_ms)
+    overhead_ms = rest_ms - prepare_ms
+    # What a caller waits for is less than all that is computed, or more.
+    beside_ms = 1000 * (alone.cpu_s - alone.latency_s)
+    return KindCost(
+        name=work.name,
+        faces=faces[0],
+        prepare_ms=prepare_ms,
+        overhead_ms=overhead_ms,
+        after_ms=min(max(beside_ms, 0.0), overhead_ms),
+        waits_ms=max(-beside_ms, 0.0),
+    )

@@ -46,6 +46,8 @@ class Kind:
         faces: in one.
         prepare_s: decode, detection and crops, on a thread.
         overhead_s: the protocol and the event loop, half of it before and half of it after all else.
+        after_s: the part of `overhead_s` that is left when the answer is out.
+        waits_s: while nothing is computed for it: from one thread or process to the next.
         timeout_s: its deadline.
         caller_s: of its caller, where the callers are one thread on the same cores.
     """
@@ -56,6 +58,8 @@ class Kind:
     prepare_s: float
     overhead_s: float
     timeout_s: float
+    after_s: float = 0.0
+    waits_s: float = 0.0
     caller_s: float = 0.0
 
 
@@ -219,6 +223,7 @@ class _Gateway:
     def __init__(self, model: GatewayModel, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.cores = Cores(model.cores, clock, model.crowding)
+        self._afterwards: set[asyncio.Task[None]] = set()
         self._callers, self._loop = UrgentThread(self.cores), UrgentThread(self.cores)
         metrics, share = Metrics(), model.batching.bulk_share
         self._admission = Admission(model.admission, bulk_share=share, observer=metrics, clock=clock)
@@ -240,14 +245,19 @@ class _Gateway:
         await self._callers.compute(kind.caller_s)
         deadline_s = self._clock() + kind.timeout_s
         try:
-            await self._loop.compute(kind.overhead_s / 2)
+            await self._loop.compute((kind.overhead_s - kind.after_s) / 2)
             await self._analyze(kind, flow, deadline_s)
-            await self._loop.compute(kind.overhead_s / 2)
+            await self._loop.compute((kind.overhead_s - kind.after_s) / 2)
         except FerserveError as error:
             return ending_of(error)
+        await asyncio.sleep(kind.waits_s)
+        afterwards = asyncio.create_task(self._loop.compute(kind.after_s))
+        self._afterwards.add(afterwards)
+        afterwards.add_done_callback(self._afterwards.discard)
         return Ending.OK
 
     async def close(self) -> None:
+        await asyncio.gather(*self._afterwards)
         await self._preparation.close()
         await self._batcher.close()
 
