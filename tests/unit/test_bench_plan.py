@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
-from ferserve.serving.benchmarks.costs import Check, CheckRun, Costs, KindCost, read_costs
+from ferserve.serving.benchmarks.costs import Costs, KindCost, Spent, kind_cost, read_costs
 from ferserve.serving.benchmarks.exchanges import Ending
 from ferserve.serving.benchmarks.load import Mix
+from ferserve.serving.benchmarks.plan_checks import Check, CheckRun
 from ferserve.serving.benchmarks.planning import Slo, mean_work_s, plan_replicas, simulated_row
-from ferserve.serving.benchmarks.simulation import Cores, GatewayModel, Kind, UrgentThread, simulate
+from ferserve.serving.benchmarks.simulation import GatewayModel, Kind, simulate
 from ferserve.serving.benchmarks.transports import Work
+from ferserve.serving.benchmarks.virtual_cores import Cores, UrgentThread
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
 from ferserve.serving.cli import main
 from ferserve.serving.commands.bench_report import print_plan
@@ -345,3 +347,22 @@ def test_a_wrong_call_says_so_before_anything_is_measured(arguments, message, ca
     out, err = capfd.readouterr()
     assert (left.value.code, out) == (2, "")
     assert message in " ".join(err.split())
+
+
+def test_what_is_computed_beside_an_answer_is_no_part_of_its_latency():
+    alone = Spent(gateway_s=0.012, caller_s=0.001, latency_s=0.0115, cores_s=0.026)
+    cost = kind_cost("x", 1, prepared_ms=8.0, scored_ms=1.5, alone=alone)
+    assert (cost.prepare_ms, cost.overhead_ms, cost.waits_ms) == (8.0, pytest.approx(2.5), 0.0)
+    assert cost.after_ms == pytest.approx(1.5), "13 ms were computed for an answer after 11.5"
+
+
+def test_what_is_waited_for_and_not_computed_is_told_apart():
+    alone = Spent(gateway_s=0.012, caller_s=0.001, latency_s=0.015, cores_s=0.026)
+    cost = kind_cost("x", 1, prepared_ms=8.0, scored_ms=1.5, alone=alone)
+    assert (cost.after_ms, cost.waits_ms) == (0.0, pytest.approx(2.0))
+
+
+def test_stages_that_others_drew_out_cost_no_more_than_all_did():
+    alone = Spent(gateway_s=0.012, caller_s=0.001, latency_s=0.050, cores_s=0.026)
+    cost = kind_cost("x", 1, prepared_ms=30.0, scored_ms=1.5, alone=alone)
+    assert (cost.prepare_ms, cost.overhead_ms) == (pytest.approx(10.5), 0.0)

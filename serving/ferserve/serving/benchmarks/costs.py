@@ -5,22 +5,18 @@ import json
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from itertools import cycle, repeat
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from ferserve.serving.benchmarks.capacity import WARM_UP
 from ferserve.serving.benchmarks.gateways import CpuMeter, OwnGateway, Subject
 from ferserve.serving.benchmarks.generator import Generator
-from ferserve.serving.benchmarks.load import Mix, Offer, asked_once, measure_load
+from ferserve.serving.benchmarks.load import asked_once
 from ferserve.serving.benchmarks.payloads import CROWD_NAME
-from ferserve.serving.benchmarks.planning import Row, Slo, mean_work_s, row_of_one
-from ferserve.serving.benchmarks.protocols import ProtocolName
 from ferserve.serving.benchmarks.simulation import GatewayModel, Kind
 from ferserve.serving.benchmarks.transports import GrpcTransport, Work
 from ferserve.serving.client import AsyncClient
@@ -29,14 +25,8 @@ from ferserve.serving.engine import EngineConfig
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.latency import Line
 
-CHECKED_LOADS: Final = (0.3, 0.6, 0.8)
-"""Of what the cores could do if all of their time were work, the callers' among it."""
 CROWDING_CALLERS: Final = 4
 """For each core: enough that none of them ever waits for a caller."""
-CHECK_RUNS: Final = 3
-"""Of each load, each with arrivals of its own: how far they lie apart is the least that a plan can be off by."""
-CheckedName = Literal["goodput_per_s", "p50_ms", "p99_ms", "busy"]
-"""What is both measured and foreseen."""
 _HTTP_TIMEOUT_S: Final = 10.0
 
 
@@ -118,46 +108,24 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckRun:
-    """One load once, foreseen and measured with the same arrivals.
+class Spent:
+    """On one request, in seconds.
 
     Attributes:
-        cores: that were there for gateway and callers, as far as nothing else used them.
-        caller_ms: of CPU time for each request, which the callers took of the same cores.
+        gateway_s, caller_s: of CPU time.
+        latency_s: median, as the caller sees it.
+        cores_s: of all cores that were there for the two, at work or waiting.
     """
 
-    foreseen: Row
-    goodput_per_s: float
-    p50_ms: float
-    p99_ms: float
-    busy: float
-    cores: float
-    caller_ms: float
+    gateway_s: float
+    caller_s: float
+    latency_s: float
+    cores_s: float
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One load several times.
-
-    Attributes:
-        load: of what the cores could do.
-    """
-
-    load: float
-    offered_per_s: float
-    runs: tuple[CheckRun, ...]
-
-    def measured(self, name: CheckedName) -> float:
-        """Mean over the runs."""
-        return float(np.mean([getattr(run, name) for run in self.runs]))
-
-    def foreseen(self, name: CheckedName) -> float:
-        """The same of what was foreseen for each run."""
-        return float(np.mean([getattr(run.foreseen, name) for run in self.runs]))
-
-    def spread(self, name: CheckedName) -> float:
-        """How far the measured runs lie apart, the most less the least of them over their mean."""
-        return float(np.ptp([getattr(run, name) for run in self.runs])) / self.measured(name)
+    @property
+    def cpu_s(self) -> float:
+        """Of CPU time in all."""
+        return self.gateway_s + self.caller_s
 
 
 def read_costs(file: Path) -> Costs:
@@ -211,90 +179,13 @@ def read_line(admin: str) -> Line:
     return Line(latency["face_ms"] / 1000, latency["batch_ms"] / 1000)
 
 
-async def check_plan(
-    subject: Subject,
-    mix: Mix,
-    gateway: GatewayModel,
-    kinds: Sequence[Kind],
-    *,
-    each_s: float,
-    slo: Slo,
-    seed: int,
-) -> list[Check]:
-    """Put three loads on one gateway, each several times, and set what came beside what was foreseen.
-
-    The callers are on the gateway's machine, and others may be. What they take is no cost of the gateway's, so the load
-    is foreseen with the callers' work beside it, and on as many cores less.
-
-    Args:
-        kinds: with what their callers take.
-    """
-    checks = []
-    for load in CHECKED_LOADS:
-        rate_per_s = load * gateway.cores / mean_work_s(gateway, kinds)
-        runs = []
-        for number in range(CHECK_RUNS):
-            offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed + number * len(kinds))
-            runs.append(await _check_run(subject, mix, gateway, kinds, offer, slo))
-        checks.append(Check(load=load, offered_per_s=rate_per_s, runs=tuple(runs)))
-    return checks
-
-
-async def _check_run(
-    subject: Subject, mix: Mix, gateway: GatewayModel, kinds: Sequence[Kind], offer: Offer, slo: Slo
-) -> CheckRun:
-    assert offer.rate_per_s is not None
-    report = await measure_load(subject, mix, offer, ProtocolName.GRPC)
-    cores = gateway.cores * (1 - report.cpu.others)
-    row = partial(
-        row_of_one,
-        replace(gateway, cores=cores),
-        kinds,
-        rate_per_s=offer.rate_per_s,
-        duration_s=offer.duration_s,
-        warm_up=WARM_UP,
-        slo=slo,
-        seed=offer.seed,
-    )
-    return CheckRun(
-        foreseen=await asyncio.to_thread(row),  # the simulation has an event loop of its own
-        goodput_per_s=report.goodput_per_s.value,
-        p50_ms=report.latency["all"].p50_ms.value,
-        p99_ms=report.latency["all"].p99_ms.value,
-        busy=(report.cpu.gateway + report.cpu.generator) / (1 - report.cpu.others),
-        cores=cores,
-        caller_ms=1000 * report.cpu.generator * gateway.cores / report.offered_per_s,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spent:
-    """On one request, in seconds.
-
-    Attributes:
-        gateway_s, caller_s: of CPU time.
-        latency_s: median, as the caller sees it.
-        cores_s: of all cores that were there for the two, at work or waiting.
-    """
-
-    gateway_s: float
-    caller_s: float
-    latency_s: float
-    cores_s: float
-
-    @property
-    def cpu_s(self) -> float:
-        """Of CPU time in all."""
-        return self.gateway_s + self.caller_s
-
-
-async def _spent(subject: Subject, generator: Generator, work: Work, callers: int, each_s: float) -> _Spent:
+async def _spent(subject: Subject, generator: Generator, work: Work, callers: int, each_s: float) -> Spent:
     """What requests cost where so many callers each wait for their answer."""
     await generator.keep_busy(repeat(work), callers, each_s / 4)  # what is loaded at a first call is no cost of others
     meter, began_s = CpuMeter(subject), time.monotonic()
     exchanges = await generator.keep_busy(repeat(work), callers, each_s)
     shares, cores_s = meter.shares(), available_cores() * (time.monotonic() - began_s) / len(exchanges)
-    return _Spent(
+    return Spent(
         gateway_s=shares.gateway * cores_s,
         caller_s=shares.generator * cores_s,
         latency_s=float(np.median([exchange.latency_ms for exchange in exchanges])) / 1000,
@@ -302,7 +193,7 @@ async def _spent(subject: Subject, generator: Generator, work: Work, callers: in
     )
 
 
-async def _kind_cost(client: AsyncClient, work: Work, line: Line, alone: _Spent, *, each_s: float) -> KindCost:
+async def _kind_cost(client: AsyncClient, work: Work, line: Line, alone: Spent, *, each_s: float) -> KindCost:
     prepared_ms: list[float] = []
     faces: list[int] = []
     began_s = time.monotonic()
@@ -312,16 +203,22 @@ async def _kind_cost(client: AsyncClient, work: Work, line: Line, alone: _Spent,
         prepared_ms.append(timings.decode_ms + timings.detect_ms + timings.preprocess_ms)
         faces.append(len(answer.faces))
     scored_ms = 1000 * line.batches_s(faces[0], 1) if faces[0] else 0.0
+    return kind_cost(work.name, faces[0], prepared_ms=float(np.median(prepared_ms)), scored_ms=scored_ms, alone=alone)
+
+
+def kind_cost(name: str, faces: int, *, prepared_ms: float, scored_ms: float, alone: Spent) -> KindCost:
+    """Divide the CPU time of a request alone by what its stages took on the clock.
+
+    Args:
+        prepared_ms, scored_ms: on the clock; where others compute too, time passes and no work is done.
+    """
     rest_ms = max(1000 * alone.gateway_s - scored_ms, 0.0)
-    prepare_ms = min(
-        float(np.median(prepared_ms)), rest_ms
-    )  # where others compute too, time passes and no work is done
+    prepare_ms = min(prepared_ms, rest_ms)
     overhead_ms = rest_ms - prepare_ms
-    # What a caller waits for is less than all that is computed, or more.
-    beside_ms = 1000 * (alone.cpu_s - alone.latency_s)
+    beside_ms = 1000 * (alone.cpu_s - alone.latency_s)  # computed and not waited for, or the reverse
     return KindCost(
-        name=work.name,
-        faces=faces[0],
+        name=name,
+        faces=faces,
         prepare_ms=prepare_ms,
         overhead_ms=overhead_ms,
         after_ms=min(max(beside_ms, 0.0), overhead_ms),

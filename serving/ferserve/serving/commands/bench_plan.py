@@ -25,8 +25,9 @@ from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Mode
 from ferserve.serving.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ferserve.serving.benchmarks.costs import Check, Costs
+    from ferserve.serving.benchmarks.costs import Costs
     from ferserve.serving.benchmarks.gateways import Subject
+    from ferserve.serving.benchmarks.plan_checks import Check
     from ferserve.serving.benchmarks.planning import Slo
     from ferserve.serving.engine import EngineConfig
 
@@ -118,8 +119,9 @@ def _measured(
     ]
 
     async def measure(subject: "Subject") -> "tuple[Costs, list[Check]]":
-        from ferserve.serving.benchmarks.costs import check_plan, measure_costs
+        from ferserve.serving.benchmarks.costs import measure_costs
         from ferserve.serving.benchmarks.load import with_faces
+        from ferserve.serving.benchmarks.plan_checks import check_plan
 
         assert subject.own is not None
         known = await measure_costs(subject.own, [*works, *crowd], crops, each_s=asked.seconds)

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ferserve.serving.benchmarks.against import AgainstReport
-from ferserve.serving.benchmarks.costs import Check, Costs
+from ferserve.serving.benchmarks.costs import Costs
 from ferserve.serving.benchmarks.exchanges import Ending
 from ferserve.serving.benchmarks.load import LoadReport
+from ferserve.serving.benchmarks.plan_checks import Check
 from ferserve.serving.benchmarks.planning import Plan
 from ferserve.serving.commands.figures import (
     cpu_text,
