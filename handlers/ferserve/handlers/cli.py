@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ferserve.faces.detectors import DEFAULT_DETECTOR
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.index import DEFAULT, open_archive
 
@@ -101,7 +100,7 @@ def bench(
     photo: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="A photo, for how long one takes, by stages.")
     ] = None,
-    detector: DetectorName = DEFAULT_DETECTOR,
+    detector: DetectorName = None,
     rounds: Annotated[int, typer.Option(min=2, help="Of turns for each batch size.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -110,6 +109,7 @@ def bench(
     import torch
 
     from ferserve.faces.arrays import unpack_array
+    from ferserve.faces.detectors import DEFAULT_DETECTOR
     from ferserve.handlers.benchmark import measure
     from ferserve.handlers.benchmark_report import print_report
     from ferserve.handlers.scorer import precision_wish
