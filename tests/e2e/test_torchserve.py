@@ -30,7 +30,9 @@ from ferserve.faces.wire import PhotoOptions, RemoteError, read_reply, unpack_ph
 from ferserve.serving.benchmarks.capacity import goodput_blocks
 from ferserve.serving.benchmarks.estimates import Samples, estimate, mean, ratio
 from ferserve.serving.benchmarks.exchanges import Ending
+from ferserve.serving.benchmarks.gateways import read_counters
 from ferserve.serving.benchmarks.generator import Generator
+from ferserve.serving.benchmarks.load import batch_counts
 from ferserve.serving.benchmarks.payloads import Payloads
 from ferserve.serving.benchmarks.transports import GrpcTransport
 from ferserve.serving.client import Client
@@ -47,7 +49,7 @@ CROPS = 96
 TOLERANCE = 1e-3
 LOADING_S = 120
 MODEL = "mobilenet"
-CALLERS, TURNS, TURN_S = 32, 3, 5.0
+CALLERS, TURNS, TURN_S = 32, 6, 4.0
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +277,7 @@ def test_a_killed_server_comes_back_once_it_is_started_again(torchserve, gateway
 def test_faces_of_many_callers_in_one_batch_are_worth_more_than_single_requests(gateway, photo, tell):
     work = Payloads(photo, crops=1, side_px=None, crowd_side_px=640, timeout_s=30.0).work()
     blocks: dict[int, list[Samples]] = {1: [], CALLERS: []}
+    before = read_counters(gateway.admin)
 
     async def measure() -> None:
         async with Generator(GrpcTransport(gateway.grpc)) as generator:
@@ -288,8 +291,10 @@ def test_faces_of_many_callers_in_one_batch_are_worth_more_than_single_requests(
     asyncio.run(measure())
     one, many = (estimate(measured, mean).value for measured in blocks.values())
     gain = ratio(blocks[CALLERS], blocks[1], mean)
+    batches = batch_counts(read_counters(gateway.admin).since(before).batches)
     tell(
         f"TorchServe, faces a second: one request at a time {one:.0f}, {CALLERS} callers in batches {many:.0f}: "
-        f"{gain.value:.1f} times as many ({gain.low:.1f} to {gain.high:.1f})"
+        f"{gain.value:.1f} times as many ({gain.low:.1f} to {gain.high:.1f}); batches up to so many faces: "
+        + ", ".join(f"{most:g}: {count}" for most, count in batches.items())
     )
     assert gain.low > 1  # how much it is depends on the machine, and stands in what was told

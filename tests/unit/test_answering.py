@@ -11,7 +11,7 @@ import pytest
 from ferserve.faces.archive import read_archive
 from ferserve.faces.arrays import pack_array, unpack_array
 from ferserve.faces.decode import DecodeLimits, decode
-from ferserve.faces.detectors import default_detector
+from ferserve.faces.detectors import Detector, default_detector
 from ferserve.faces.errors import Reason
 from ferserve.faces.preprocess import face_crop
 from ferserve.faces.types import Box, Detection
@@ -51,7 +51,7 @@ def expected_rows(crops):
     return np.repeat(means[:, None], 7, axis=1)
 
 
-class TwoFaces:
+class TwoFaces(Detector):
     """Finds the same two faces in every picture, and a third that no crop can be cut of."""
 
     name = "two"

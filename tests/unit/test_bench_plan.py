@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferserve.serving.benchmarks.costs import Check, Costs, KindCost, read_costs
+from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
+from ferserve.serving.benchmarks.costs import Costs, KindCost, Spent, kind_cost, read_costs
 from ferserve.serving.benchmarks.exchanges import Ending
+from ferserve.serving.benchmarks.load import Mix
+from ferserve.serving.benchmarks.plan_checks import Check, CheckRun
 from ferserve.serving.benchmarks.planning import Slo, mean_work_s, plan_replicas, simulated_row
-from ferserve.serving.benchmarks.simulation import Cores, GatewayModel, Kind, simulate
+from ferserve.serving.benchmarks.simulation import GatewayModel, Kind, simulate
+from ferserve.serving.benchmarks.transports import Work
+from ferserve.serving.benchmarks.virtual_cores import Cores, UrgentThread
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
 from ferserve.serving.cli import main
 from ferserve.serving.commands.bench_report import print_plan
@@ -79,6 +84,83 @@ def test_a_part_of_a_core_is_that_much_slower():
         assert cores.used_s == pytest.approx(1.0)
 
     in_virtual_time(story)
+
+
+def test_urgent_work_goes_first_and_the_rest_shares_what_it_leaves():
+    async def story(now: Callable[[], float]) -> None:
+        cores = Cores(2, now)
+        ends: dict[str, float] = {}
+
+        async def compute(name: str, begins_s: float, work_s: float, *, urgent: bool = False) -> None:
+            await asyncio.sleep(begins_s)
+            await cores.compute(work_s, urgent=urgent)
+            ends[name] = now()
+
+        await asyncio.gather(
+            compute("a", 0, 2.0),
+            compute("b", 0, 2.0),
+            compute("first", 1, 1.0, urgent=True),
+            compute("second", 1.5, 0.5, urgent=True),
+        )
+        assert (ends["first"], ends["second"]) == (pytest.approx(2.0), pytest.approx(2.0)), "a core each"
+        # Until 1.5 they had half a core each beside the first, then none: 0.75 s of work are left to each at 2.
+        assert (ends["a"], ends["b"]) == (pytest.approx(2.75), pytest.approx(2.75))
+        assert cores.used_s == pytest.approx(5.5)
+
+    in_virtual_time(story)
+
+
+def test_a_thread_does_one_thing_after_the_other():
+    async def story(now: Callable[[], float]) -> None:
+        thread = UrgentThread(Cores(2, now))
+        await asyncio.gather(thread.compute(1.0), thread.compute(1.0))
+        assert now() == pytest.approx(2.0)
+
+    in_virtual_time(story)
+
+
+def test_an_event_loop_is_one_thread_however_many_cores_there_are():
+    talkative = replace(SELFIE, prepare_s=0.001, overhead_s=0.02)
+    few, many = (
+        simulate(gateway(cores=8), [talkative], rate_per_s=rate_per_s, duration_s=20, seed=1)
+        for rate_per_s in (25, 100)
+    )
+    assert {one.ending for one in few.exchanges} == {Ending.OK}
+    assert sum(one.ending is Ending.OK for one in many.exchanges) / 20 <= 50
+    assert many.busy < 0.3
+
+
+def test_callers_on_the_same_cores_take_their_part():
+    calling = replace(SELFIE, caller_s=0.004)
+    assert mean_work_s(gateway(), [calling]) == pytest.approx(mean_work_s(gateway(), [SELFIE]) + SELFIE.share * 0.004)
+    alone = simulate(gateway(), [calling], rate_per_s=0.1, duration_s=100, seed=1).exchanges
+    assert np.median([one.latency_ms for one in alone]) == pytest.approx(
+        1000 * (0.004 + 0.001 + 0.02 + 0.0016), rel=1e-3
+    )
+
+
+def test_what_is_left_to_do_when_the_answer_is_out_keeps_cores_busy_and_nobody_waiting():
+    plain_kind = replace(SELFIE, overhead_s=0.011)
+    late, waiting = replace(plain_kind, after_s=0.01), replace(plain_kind, waits_s=0.01)
+    whole, less, more = (
+        simulate(gateway(), [kind], rate_per_s=0.1, duration_s=100, seed=1) for kind in (plain_kind, late, waiting)
+    )
+    latency_ms = [np.median([one.latency_ms for one in done.exchanges]) for done in (whole, less, more)]
+    assert latency_ms == pytest.approx([32.6, 22.6, 42.6], rel=1e-3)
+    assert whole.busy == pytest.approx(less.busy)
+    assert whole.busy == pytest.approx(more.busy)
+
+
+def test_what_is_simulated_comes_when_the_generator_would_send_it():
+    works = [Work(name=kind.name, method="Analyze", body=b"", timeout_s=1.0) for kind in (SELFIE, CROWD)]
+    mix = Mix(parts=tuple(zip(works, (0.9, 0.1), strict=True)))
+    sent = sorted(
+        (due_s, stream.work.name)
+        for stream in mix.streams(30.0, seed=7)
+        for due_s in poisson_arrivals_s(stream.rate_per_s, 5.0, seed=stream.seed).tolist()
+    )
+    done = simulate(gateway(), [SELFIE, CROWD], rate_per_s=30.0, duration_s=5.0, seed=7)
+    assert [(pytest.approx(one.due_s), one.stream) for one in done.exchanges] == sent
 
 
 def test_what_crowding_costs_is_missing_from_what_a_gateway_can_do():
@@ -225,26 +307,27 @@ def test_a_gateway_is_as_its_settings_have_it():
 def test_a_plan_is_printed_with_its_costs_and_its_checks(capsys):
     plan = plan_replicas(gateway(), [SELFIE], rate_per_s=5.0, slo=PROMISE, seed=1, least_requests=50)
     row = simulated_row(gateway(), [SELFIE], rate_per_s=5.0, replicas=1, slo=PROMISE, seed=1, least_requests=50)
-    check = Check(
-        offered_per_s=5.0,
+    run = CheckRun(
         foreseen=replace(row, goodput_per_s=5.0, p50_ms=20.0),
         goodput_per_s=4.75,
-        p50_ms=23.5,
+        p50_ms=22.5,
         p99_ms=float("nan"),
         busy=0.5,
         cores=1.5,
         caller_ms=0.75,
     )
-    print_plan(COSTS, plan, [check])
+    print_plan(COSTS, plan, [Check(load=0.6, offered_per_s=5.0, runs=(run, replace(run, p50_ms=24.5)))])
     printed = capsys.readouterr().out
     for words in (
         "1.50 * n + 0.50 ms; 4 cores",
         "1 *",
         "1 gateway keeps 99.00% of all requests",
         "4.75 (",
-        "23.5 (",
+        "23.5 (20.0)",
+        "22.5 (20.0), 24.5",
         "off by 5% at most",
         "by 18% in the median",
+        "9% apart",
     ):
         assert words in printed
 
@@ -264,3 +347,22 @@ def test_a_wrong_call_says_so_before_anything_is_measured(arguments, message, ca
     out, err = capfd.readouterr()
     assert (left.value.code, out) == (2, "")
     assert message in " ".join(err.split())
+
+
+def test_what_is_computed_beside_an_answer_is_no_part_of_its_latency():
+    alone = Spent(gateway_s=0.012, caller_s=0.001, latency_s=0.0115, cores_s=0.026)
+    cost = kind_cost("x", 1, prepared_ms=8.0, scored_ms=1.5, alone=alone)
+    assert (cost.prepare_ms, cost.overhead_ms, cost.waits_ms) == (8.0, pytest.approx(2.5), 0.0)
+    assert cost.after_ms == pytest.approx(1.5), "13 ms were computed for an answer after 11.5"
+
+
+def test_what_is_waited_for_and_not_computed_is_told_apart():
+    alone = Spent(gateway_s=0.012, caller_s=0.001, latency_s=0.015, cores_s=0.026)
+    cost = kind_cost("x", 1, prepared_ms=8.0, scored_ms=1.5, alone=alone)
+    assert (cost.after_ms, cost.waits_ms) == (0.0, pytest.approx(2.0))
+
+
+def test_stages_that_others_drew_out_cost_no_more_than_all_did():
+    alone = Spent(gateway_s=0.012, caller_s=0.001, latency_s=0.050, cores_s=0.026)
+    cost = kind_cost("x", 1, prepared_ms=30.0, scored_ms=1.5, alone=alone)
+    assert (cost.prepare_ms, cost.overhead_ms) == (pytest.approx(10.5), 0.0)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,6 +60,14 @@ def test_in_steps_a_detector_finds_the_same(detector):
     found, pauses = taken(detector.steps(image, size_px=1400))
     assert boxes(found) == boxes(detector.detect(image, size_px=1400))
     assert (pauses > 0) is (detector.name != "haar"), "what is wider than a window pauses between windows"
+
+
+def test_on_several_threads_a_detector_finds_the_same(detector):
+    image = np.random.default_rng(1).integers(0, 256, (1100, 1400, 3), np.uint8)
+    image[:, :, 0] |= 0xC0
+    with ThreadPoolExecutor(3) as executor:
+        found = detector.detect_on(executor, image, size_px=1400)
+    assert boxes(found) == boxes(detector.detect(image, size_px=1400))
 
 
 @pytest.mark.parametrize("size_px", [None, 256])

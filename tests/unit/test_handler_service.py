@@ -2,13 +2,14 @@
 
 import importlib.util
 import inspect
-import io
 import sys
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+from tests.made_up.programs import TINY_SHAPE as SHAPE
+from tests.made_up.programs import Linear, export
 
 from ferserve.faces.archive import MAX_BATCH_FACES, read_archive
 from ferserve.faces.arrays import pack_array, unpack_array
@@ -18,9 +19,6 @@ from ferserve.faces.wire import Description
 from ferserve.handlers.packing import with_handler
 from ferserve.handlers.scorer import Scorer
 from ferserve.handlers.service import load_answerer
-from ferserve.training.export import quiet_exporter
-
-SHAPE = (24, 24, 1)
 
 
 class Context:
@@ -35,24 +33,6 @@ class Context:
 
     def set_response_content_type(self, idx, value):
         self.set[idx, "type"] = value
-
-
-class Linear(torch.nn.Module):
-    def __init__(self, weights):
-        super().__init__()
-        self.weights = torch.nn.Parameter(torch.from_numpy(np.ascontiguousarray(weights)))
-
-    def forward(self, crops):
-        return torch.softmax(crops.to(torch.float32).flatten(1) @ self.weights, dim=1)
-
-
-def export(module):
-    buffer = io.BytesIO()
-    dynamic = ({0: torch.export.Dim("n", min=1, max=MAX_BATCH_FACES)},)
-    with quiet_exporter():
-        example = torch.zeros((2, *SHAPE), dtype=torch.uint8)
-        torch.export.save(torch.export.export(module.eval(), (example,), dynamic_shapes=dynamic), buffer)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +136,10 @@ def test_more_faces_than_the_program_takes_are_scored_in_parts(program):
 
 def test_half_precision_is_taken_where_it_agrees_and_left_where_it_does_not(program, tiny_weights):
     good = Scorer.load(program, crop_shape=SHAPE, device="cpu")
+    single = good.score(crops(4))
     good._take_half()
     assert good.precision == "fp16"
-    np.testing.assert_allclose(good.score(crops(4)), good._run(crops(4), "fp32"), atol=1e-2)
+    np.testing.assert_allclose(good.score(crops(4)), single, atol=1e-2)
     overflowing = Scorer.load(export(Linear(tiny_weights * 1e5)), crop_shape=SHAPE, device="cpu")
     overflowing._take_half()
     assert overflowing.precision == "fp32"

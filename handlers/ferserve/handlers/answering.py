@@ -69,7 +69,7 @@ class Answerer:
             return [question.answer(_no_scores(), 0.0) for question in questions]
         began_s = self._clock()
         try:
-            scores = self._score(np.concatenate([question.crops for question in questions]))
+            scores = self._score(_together([question.crops for question in questions if len(question.crops)]))
         except Exception as error:  # noqa: BLE001 - torch raises many types without a common base
             _log.error("the model failed on %d faces: %s", sum(counts), type(error).__name__)
             failed = Reply.of_error(ScoringFailedError(f"the model failed on {sum(counts)} faces"))
@@ -86,6 +86,11 @@ def _answer(question: Question, scores: NDArray[np.float32], infer_s: float) -> 
         return question.answer(scores, infer_s)
     except ScoringFailedError as error:
         return Reply.of_error(error)
+
+
+def _together(batches: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """All crops in one array; those of one request alone are not copied."""
+    return batches[0] if len(batches) == 1 else np.concatenate(batches)
 
 
 def _no_scores() -> NDArray[np.float32]:

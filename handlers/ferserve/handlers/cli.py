@@ -1,5 +1,7 @@
-"""`ferserve torchserve`: run archives on a TorchServe server, or write what one runs from."""
+"""`ferserve torchserve`: run archives on a TorchServe server, write what one runs from, or measure its handlers."""
 
+import dataclasses
+import json
 import os
 import shlex
 import sys
@@ -9,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ferserve.faces.errors import FerserveError
 from ferserve.faces.index import DEFAULT, open_archive
 
 torchserve = typer.Typer(help="Run archives on a TorchServe server.")
@@ -81,3 +84,50 @@ def pack(
     from ferserve.handlers.packing import with_handler
 
     typer.echo(with_handler(open_archive(archive), out).sha256)
+
+
+@torchserve.command()
+def bench(
+    archive: Annotated[str, typer.Argument(metavar="[PATH|NAME]")] = DEFAULT,
+    *,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda:0; by default the first GPU, if there is one.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="On a GPU: auto, fp32 or fp16.")] = "auto",
+    crops: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A .npy file of crops to score; noise by default.")
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A photo, for how long one takes, by stages.")
+    ] = None,
+    detector: DetectorName = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Of turns for each batch size.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time the handlers, without TorchServe around them, against the bare model; and see that the scores agree."""
+    import numpy as np
+    import torch
+
+    from ferserve.faces.arrays import unpack_array
+    from ferserve.faces.detectors import DEFAULT_DETECTOR
+    from ferserve.handlers.benchmark import measure
+    from ferserve.handlers.benchmark_report import print_report
+    from ferserve.handlers.scorer import precision_wish
+
+    if device is None:
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    elif torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise FerserveError(f"--device: expected cpu, for torch finds no GPU here, got {device}")
+    report = measure(
+        open_archive(archive),
+        device=device,
+        precision=precision_wish(precision),
+        crops=None if crops is None else unpack_array(crops.read_bytes(), dtype=np.uint8),
+        photo=None if photo is None else photo.read_bytes(),
+        detector=detector or DEFAULT_DETECTOR,
+        rounds=rounds,
+    )
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(report), indent=2))
+    else:
+        print_report(report)

@@ -39,7 +39,7 @@ class _Prepared:
 
 
 class ImageHandler:
-    """Reads photos, several of one request side by side.
+    """Reads photos: several of one request side by side, of a large one alone its parts.
 
     Args:
         manifest: of the archive: how crops are made, and when a face is uncertain.
@@ -73,31 +73,41 @@ class ImageHandler:
         photos = {name: data for name, data in inputs.items() if name != OPTIONS}
         if len(photos) == 1 and next(iter(photos)) in UNNAMED:
             (data,) = photos.values()
-            prepared = self._prepare(bytes(data), options)
+            prepared = self._prepare(bytes(data), options, self._executor)
             return Question(crops=self._stack([prepared]), answer=partial(self._answer_one, prepared))
         if not photos or not all(name.startswith(PHOTO_PREFIX) for name in photos):
             raise InvalidRequestError(
                 f"expected the inputs crops, describe, or {PHOTO_PREFIX}NAME and {OPTIONS}, "
                 f"got {', '.join(sorted(inputs)) or 'none'}"
             )
-        outcomes = list(self._executor.map(partial(self._outcome, options), map(bytes, photos.values())))
+        if len(photos) == 1:
+            (data,) = photos.values()
+            outcomes = [self._outcome(options, bytes(data), self._executor)]
+        else:
+            outcomes = list(self._executor.map(partial(self._outcome, options), map(bytes, photos.values())))
         named = dict(zip((name.removeprefix(PHOTO_PREFIX) for name in photos), outcomes, strict=True))
         good = [outcome for outcome in outcomes if isinstance(outcome, _Prepared)]
         return Question(crops=self._stack(good), answer=partial(self._answer_many, named))
 
-    def _outcome(self, options: PhotoOptions, data: bytes) -> _Prepared | FerserveError:
+    def _outcome(
+        self, options: PhotoOptions, data: bytes, executor: Executor | None = None
+    ) -> _Prepared | FerserveError:
         try:
-            return self._prepare(data, options)
+            return self._prepare(data, options, executor)
         except FerserveError as error:
             return error
 
-    def _prepare(self, data: bytes, options: PhotoOptions) -> _Prepared:
+    def _prepare(self, data: bytes, options: PhotoOptions, executor: Executor | None = None) -> _Prepared:
+        """One photo to crops; on `executor` the parts of a large one are searched side by side."""
         began_s = self._clock()
         size_px, exact = options.detection_size_px, options.exact
         decoded = self._decoded(data, decoded_side(self._detector, detection_size_px=size_px, exact=exact))
         decoded_s = self._clock()
         side_px = search_side_px(self._detector, decoded, detection_size_px=size_px, exact=exact)
-        found = self._detector.detect(decoded.pixels, size_px=side_px)
+        if executor is None:
+            found = self._detector.detect(decoded.pixels, size_px=side_px)
+        else:
+            found = self._detector.detect_on(executor, decoded.pixels, size_px=side_px)
         detected_s = self._clock()
         kept = found[: options.max_faces]
         faces = cut_faces(decoded, kept, self._manifest.preprocess)

@@ -24,7 +24,7 @@ from ferserve.handlers.answering import Answerer
 from ferserve.handlers.face_handler import FaceHandler
 from ferserve.handlers.image_handler import ImageHandler
 from ferserve.handlers.question import Inputs
-from ferserve.handlers.scorer import Scorer
+from ferserve.handlers.scorer import PrecisionWish, Scorer, precision_wish
 
 CPU: Final = "cpu"
 
@@ -66,6 +66,7 @@ class Service:
             Path(context.system_properties["model_dir"]),
             device=device,
             detector=os.environ.get(environment.DETECTOR, DEFAULT_DETECTOR),
+            precision=precision_wish(os.environ.get(environment.PRECISION, "auto")),
         )
 
     def handle(self, data: Sequence[Inputs], context: Context) -> list[bytes]:
@@ -83,20 +84,21 @@ class Service:
         return [reply.body for reply in replies]
 
 
-def load_answerer(folder: Path, *, device: str, detector: str = DEFAULT_DETECTOR) -> Answerer:
+def load_answerer(
+    folder: Path, *, device: str, detector: str = DEFAULT_DETECTOR, precision: PrecisionWish = "auto"
+) -> Answerer:
     """Load an archive that was unpacked into a folder; nothing of the program is read before its hash was checked.
 
     Args:
         device: such as `cpu` or `cuda:0`.
         detector: a name, or the path of an ONNX file.
+        precision: of a GPU.
     Raises:
         ArchiveError: a member is missing or altered, the program does not run, or the detector does not.
         InvalidRequestError: there is no detector of that name.
     """
-    manifest = ArchiveManifest.from_json(_read(folder, MANIFEST))
-    spec = manifest.preprocess
-    shape = (spec.size_px, spec.size_px, spec.channels)
-    scorer = Scorer.load(_checked_program(folder, manifest), crop_shape=shape, device=device)
+    manifest = read_manifest(folder)
+    scorer = load_scorer(folder, manifest, device=device, precision=precision)
     searching = load_detector(detector)
     description = Description(
         model=manifest.name,
@@ -110,7 +112,23 @@ def load_answerer(folder: Path, *, device: str, detector: str = DEFAULT_DETECTOR
     threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="photo")
     images = ImageHandler(manifest, searching, DecodeLimits(), executor=threads)
     _log.info("%s %s runs on %s in %s", manifest.name, manifest.version, scorer.device, scorer.precision)
-    return Answerer(scorer.score, FaceHandler(shape), images, description)
+    return Answerer(scorer.score, FaceHandler(scorer.crop_shape), images, description)
+
+
+def load_scorer(folder: Path, manifest: ArchiveManifest, *, device: str, precision: PrecisionWish = "auto") -> Scorer:
+    """Load the program alone, once its hash was checked; see `load_answerer`."""
+    spec = manifest.preprocess
+    shape = (spec.size_px, spec.size_px, spec.channels)
+    return Scorer.load(_checked_program(folder, manifest), crop_shape=shape, device=device, precision=precision)
+
+
+def read_manifest(folder: Path) -> ArchiveManifest:
+    """What an unpacked archive says of itself.
+
+    Raises:
+        ArchiveError: it says nothing, or something else.
+    """
+    return ArchiveManifest.from_json(_read(folder, MANIFEST))
 
 
 def _read(folder: Path, member: str) -> bytes:

@@ -1,7 +1,8 @@
 """Face detectors of YuNet's shape in ONNX Runtime: the one that ships with ferserve, or a user's own file."""
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ferserve.faces.arena import giving_back, use_shared_arena
 from ferserve.faces.detectors.decoding import OUTPUTS, PAD_TO_PX, Candidates, decode
-from ferserve.faces.detectors.tiling import sizes, tiles, whole_faces
+from ferserve.faces.detectors.tiling import Tile, sizes, tiles, whole_faces
 from ferserve.faces.errors import ArchiveError
 from ferserve.faces.types import Detection, Image
 
@@ -93,35 +94,49 @@ class OnnxDetector:
 
     def steps(self, image: Image, *, size_px: int | None = None) -> Generator[None, None, list[Detection]]:
         """See `Detector.steps`. What is larger than the network's window is searched in tiles, one a step."""
+        levels: list[Candidates] = []
+        for scaled in self._scales(image, size_px=size_px):
+            parts: list[Candidates] = []
+            for tile in self._tiles(scaled):
+                if levels or parts:
+                    yield
+                parts.append(self._search(scaled, tile))
+            levels.append(_enlarged(Candidates.joined(parts), scaled, image))
+        return _faces(levels)
+
+    def detect_on(self, executor: Executor, image: Image, *, size_px: int | None = None) -> list[Detection]:
+        """See `Detector.detect_on`: one window a thread."""
+        scales = list(self._scales(image, size_px=size_px))
+        under_way = [[executor.submit(self._search, scaled, tile) for tile in self._tiles(scaled)] for scaled in scales]
+        return _faces(
+            [
+                _enlarged(Candidates.joined([part.result() for part in parts]), scaled, image)
+                for scaled, parts in zip(scales, under_way, strict=True)
+            ]
+        )
+
+    def _scales(self, image: Image, *, size_px: int | None) -> Iterator[Image]:
+        """The picture at the sizes at which it is searched, the largest first; none of an empty one."""
         height, width = image.shape[:2]
         if not height or not width:
-            return []
+            return
         scale = min(1.0, (size_px or self.default_size_px(height, width)) / max(height, width))
-        levels: list[Candidates] = []
-        scaled = image
         for size in sizes(width, height, scale=scale, window_px=self._window_px):
-            if levels:
-                yield
-            scaled = _shrunk(scaled, size)
-            found = yield from self._search(scaled)
-            levels.append(found.moved(x_px=0, y_px=0, scale_x=width / size[0], scale_y=height / size[1]))
-        # One level is one window, and has been through it already.
-        faces = levels[0] if len(levels) == 1 else Candidates.joined(levels).suppressed(max_overlap=MAX_OVERLAP)
-        return faces.detections()
+            image = _shrunk(image, size)
+            yield image
 
-    def _search(self, image: Image) -> Generator[None, None, Candidates]:
-        """Faces at one size, in pixels of `image`; where tiles overlap a face has several rows."""
+    def _tiles(self, image: Image) -> Sequence[Tile]:
         height, width = image.shape[:2]
-        parts: list[Candidates] = []
-        for tile in tiles(width, height, window_px=self._window_px):
-            if parts:
-                yield
-            found = self._run(image[tile.y0 : tile.y1, tile.x0 : tile.x1])
-            if not tile.covers(width, height):
-                found = found.moved(x_px=tile.x0, y_px=tile.y0, scale_x=1, scale_y=1)
-                found = found.chosen(whole_faces(found.boxes, tile, width_px=width, height_px=height))
-            parts.append(found)
-        return Candidates.joined(parts)
+        return tiles(width, height, window_px=self._window_px)
+
+    def _search(self, image: Image, tile: Tile) -> Candidates:
+        """Faces in a part of a picture, in that picture's pixels; where tiles overlap a face has several rows."""
+        height, width = image.shape[:2]
+        found = self._run(image[tile.y0 : tile.y1, tile.x0 : tile.x1])
+        if tile.covers(width, height):
+            return found
+        found = found.moved(x_px=tile.x0, y_px=tile.y0, scale_x=1, scale_y=1)
+        return found.chosen(whole_faces(found.boxes, tile, width_px=width, height_px=height))
 
     def _run(self, window: Image) -> Candidates:
         """One run of the network: a part of a picture that fits the window, in that part's pixels."""
@@ -178,6 +193,21 @@ class _Inputs(threading.local):
         if height * width >= LARGE_WINDOW_PIXELS:
             self.kept = None
         return blob
+
+
+def _enlarged(found: Candidates, scaled: Image, image: Image) -> Candidates:
+    """What was found in a smaller copy of a picture, in the picture's own pixels."""
+    (height, width), (scaled_height, scaled_width) = image.shape[:2], scaled.shape[:2]
+    return found.moved(x_px=0, y_px=0, scale_x=width / scaled_width, scale_y=height / scaled_height)
+
+
+def _faces(levels: Sequence[Candidates]) -> list[Detection]:
+    """The faces of all sizes at which a picture was searched, each once."""
+    if not levels:
+        return []
+    # One level is one window, and has been through it already.
+    faces = levels[0] if len(levels) == 1 else Candidates.joined(levels).suppressed(max_overlap=MAX_OVERLAP)
+    return faces.detections()
 
 
 def _shrunk(image: Image, size_px: tuple[int, int]) -> Image:

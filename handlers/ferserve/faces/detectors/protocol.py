@@ -1,6 +1,7 @@
 """What every face detector offers."""
 
 from collections.abc import Generator
+from concurrent.futures import Executor
 from typing import Protocol
 
 from ferserve.faces.types import Detection, Image
@@ -32,6 +33,15 @@ class Detector(Protocol):
             Detections in pixels of `image`, highest score first; empty if there is no face.
         """
         ...
+
+    def detect_on(self, executor: Executor, image: Image, *, size_px: int | None = None) -> list[Detection]:
+        """`detect`, with the parts of a large picture side by side; as here, on the calling thread alone.
+
+        Args:
+            executor: of threads none of which waits for this call, or they would wait for each other.
+        """
+        del executor
+        return self.detect(image, size_px=size_px)
 
     def steps(self, image: Image, *, size_px: int | None = None) -> Generator[None, None, list[Detection]]:
         """`detect`, yielding wherever the caller may do something else for a while; as here, all in one, or in parts.

@@ -1,5 +1,7 @@
 """When requests come: drawn before the measurement from a seed, so that what is measured cannot change it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,3 +23,18 @@ def poisson_arrivals_s(rate_per_s: float, duration_s: float, *, seed: int) -> Se
     draws = int(expected + 10 * np.sqrt(expected) + 10)  # more are needed once in about 10**23 loads
     times_s = np.cumsum(np.random.default_rng(seed).standard_exponential(draws)) / rate_per_s
     return times_s[times_s < duration_s]
+
+
+def merged_arrivals_s(rates_per_s: Sequence[float], duration_s: float, *, seed: int) -> list[tuple[float, int]]:
+    """Independent Poisson processes side by side.
+
+    Args:
+        seed: of the first process; each further one has the next.
+    Returns:
+        When a request is due, rising, and which process it belongs to.
+    """
+    return sorted(
+        (due_s, number)
+        for number, rate_per_s in enumerate(rates_per_s)
+        for due_s in poisson_arrivals_s(rate_per_s, duration_s, seed=seed + number).tolist()
+    )

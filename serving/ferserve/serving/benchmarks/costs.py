@@ -5,7 +5,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +13,10 @@ from typing import Any, Final
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from ferserve.serving.benchmarks.gateways import OwnGateway, Subject
+from ferserve.serving.benchmarks.gateways import CpuMeter, OwnGateway, Subject
 from ferserve.serving.benchmarks.generator import Generator
-from ferserve.serving.benchmarks.load import Mix, Offer, asked_once, measure_load
+from ferserve.serving.benchmarks.load import asked_once
 from ferserve.serving.benchmarks.payloads import CROWD_NAME
-from ferserve.serving.benchmarks.planning import Row, Slo, mean_work_s, simulated_row
-from ferserve.serving.benchmarks.protocols import ProtocolName
 from ferserve.serving.benchmarks.simulation import GatewayModel, Kind
 from ferserve.serving.benchmarks.transports import GrpcTransport, Work
 from ferserve.serving.client import AsyncClient
@@ -27,8 +25,8 @@ from ferserve.serving.engine import EngineConfig
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.latency import Line
 
-CHECKED_LOADS: Final = (0.4, 0.7, 0.9)
-"""Of what the cores could do if all of their time were work."""
+CROWDING_CALLERS: Final = 4
+"""For each core: enough that none of them ever waits for a caller."""
 _HTTP_TIMEOUT_S: Final = 10.0
 
 
@@ -40,6 +38,8 @@ class KindCost:
     faces: int
     prepare_ms: float
     overhead_ms: float
+    after_ms: float = 0.0
+    waits_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,10 @@ class Costs:
 
     Attributes:
         cores: of the machine it was measured on.
-        crowding: a request's CPU time while all cores compute, over that of one alone; cores share caches, memory and
-            the interpreter's lock.
+        crowding: the cores' time for a request while all of them have work, over the CPU time of one alone; cores share
+            caches, memory and the interpreter's lock, for which they also wait.
         face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms.
+        caller_ms: of CPU time of a caller here, who asks alone. No part of a plan, whose callers are elsewhere.
     """
 
     cores: int
@@ -58,6 +59,7 @@ class Costs:
     batch_ms: float
     kinds: tuple[KindCost, ...]
     crowding: float = 1.0
+    caller_ms: float = 0.0
 
     def line(self) -> Line:
         """The worker's latency."""
@@ -96,6 +98,8 @@ class Costs:
                 faces=cost.faces,
                 prepare_s=cost.prepare_ms / 1000,
                 overhead_s=cost.overhead_ms / 1000,
+                after_s=cost.after_ms / 1000,
+                waits_s=cost.waits_ms / 1000,
                 timeout_s=timeout_s,
             )
             for cost, share in zip(self.kinds, shares, strict=True)
@@ -104,22 +108,24 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One load, foreseen and measured.
+class Spent:
+    """On one request, in seconds.
 
     Attributes:
-        cores: that were there for gateway and callers, as far as nothing else used them.
-        caller_ms: of CPU time for each request, which the callers took of the same cores.
+        gateway_s, caller_s: of CPU time.
+        latency_s: median, as the caller sees it.
+        cores_s: of all cores that were there for the two, at work or waiting.
     """
 
-    offered_per_s: float
-    foreseen: Row
-    goodput_per_s: float
-    p50_ms: float
-    p99_ms: float
-    busy: float
-    cores: float
-    caller_ms: float
+    gateway_s: float
+    caller_s: float
+    latency_s: float
+    cores_s: float
+
+    @property
+    def cpu_s(self) -> float:
+        """Of CPU time in all."""
+        return self.gateway_s + self.caller_s
 
 
 def read_costs(file: Path) -> Costs:
@@ -137,30 +143,31 @@ def read_costs(file: Path) -> Costs:
 
 
 async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[Work], *, each_s: float) -> Costs:
-    """Ask for each work for `each_s` seconds one at a time, and for so long with as many callers as there are cores.
+    """Ask for each work for `each_s` seconds one at a time, and for so long with more callers than cores.
 
     Args:
         works: whole pictures.
         crops: calls with ready-made crops, of several sizes: they show how a batch's latency grows.
     """
     cores = available_cores()
+    subject = Subject(target=own.target, admin=own.admin, own=own)
     async with Generator(GrpcTransport(own.target)) as generator:
         await generator.connect()
         await generator.keep_busy(cycle(crops), 1, each_s)
         line = await asyncio.to_thread(read_line, own.admin)
-        alone_s = [await _cpu_s(own, generator, work, 1, each_s) for work in works]
-        crowded_s = [await _cpu_s(own, generator, work, cores, each_s) for work in works]
+        alone = [await _spent(subject, generator, work, 1, each_s) for work in works]
+        crowded = [await _spent(subject, generator, work, CROWDING_CALLERS * cores, each_s) for work in works]
     async with AsyncClient(own.target) as client:
         kinds = [
-            await _kind_cost(client, work, line, cpu_s=cpu_s, each_s=each_s)
-            for work, cpu_s in zip(works, alone_s, strict=True)
+            await _kind_cost(client, work, line, spent, each_s=each_s) for work, spent in zip(works, alone, strict=True)
         ]
     return Costs(
         cores=cores,
         face_ms=line.job_s * 1000,
         batch_ms=line.fixed_s * 1000,
         kinds=tuple(kinds),
-        crowding=max(sum(crowded_s) / sum(alone_s), 1.0),
+        crowding=max(sum(spent.cores_s for spent in crowded) / sum(spent.cpu_s for spent in alone), 1.0),
+        caller_ms=1000 * sum(spent.caller_s for spent in alone) / len(works),
     )
 
 
@@ -172,50 +179,21 @@ def read_line(admin: str) -> Line:
     return Line(latency["face_ms"] / 1000, latency["batch_ms"] / 1000)
 
 
-async def check_plan(
-    subject: Subject, mix: Mix, gateway: GatewayModel, kinds: Sequence[Kind], *, each_s: float, slo: Slo, seed: int
-) -> list[Check]:
-    """Put three loads on one gateway, and set what came beside what was foreseen.
-
-    The callers are on the gateway's machine, and others may be. What they took is no cost of the gateway's, so the load
-    is foreseen with as much work more for each request, and on as many cores less.
-    """
-    checks = []
-    for part in CHECKED_LOADS:
-        rate_per_s = part * gateway.cores / mean_work_s(gateway, kinds)
-        offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed)
-        report = await measure_load(subject, mix, offer, ProtocolName.GRPC)
-        cores = gateway.cores * (1 - report.cpu.others)
-        caller_s = report.cpu.generator * gateway.cores / report.offered_per_s
-        called = [replace(kind, overhead_s=kind.overhead_s + caller_s) for kind in kinds]
-        # On a thread: the simulation has an event loop of its own.
-        foreseen = await asyncio.to_thread(
-            simulated_row, replace(gateway, cores=cores), called, rate_per_s=rate_per_s, replicas=1, slo=slo, seed=seed
-        )
-        checks.append(
-            Check(
-                offered_per_s=rate_per_s,
-                foreseen=foreseen,
-                goodput_per_s=report.goodput_per_s.value,
-                p50_ms=report.latency["all"].p50_ms.value,
-                p99_ms=report.latency["all"].p99_ms.value,
-                busy=(report.cpu.gateway + report.cpu.generator) / (1 - report.cpu.others),
-                cores=cores,
-                caller_ms=caller_s * 1000,
-            )
-        )
-    return checks
-
-
-async def _cpu_s(own: OwnGateway, generator: Generator, work: Work, callers: int, each_s: float) -> float:
-    """CPU seconds of one request where so many callers each wait for their answer."""
+async def _spent(subject: Subject, generator: Generator, work: Work, callers: int, each_s: float) -> Spent:
+    """What requests cost where so many callers each wait for their answer."""
     await generator.keep_busy(repeat(work), callers, each_s / 4)  # what is loaded at a first call is no cost of others
-    before_s = own.cpu_s()
+    meter, began_s = CpuMeter(subject), time.monotonic()
     exchanges = await generator.keep_busy(repeat(work), callers, each_s)
-    return (own.cpu_s() - before_s) / len(exchanges)
+    shares, cores_s = meter.shares(), available_cores() * (time.monotonic() - began_s) / len(exchanges)
+    return Spent(
+        gateway_s=shares.gateway * cores_s,
+        caller_s=shares.generator * cores_s,
+        latency_s=float(np.median([exchange.latency_ms for exchange in exchanges])) / 1000,
+        cores_s=(1 - shares.others) * cores_s,
+    )
 
 
-async def _kind_cost(client: AsyncClient, work: Work, line: Line, *, cpu_s: float, each_s: float) -> KindCost:
+async def _kind_cost(client: AsyncClient, work: Work, line: Line, alone: Spent, *, each_s: float) -> KindCost:
     prepared_ms: list[float] = []
     faces: list[int] = []
     began_s = time.monotonic()
@@ -225,8 +203,24 @@ async def _kind_cost(client: AsyncClient, work: Work, line: Line, *, cpu_s: floa
         prepared_ms.append(timings.decode_ms + timings.detect_ms + timings.preprocess_ms)
         faces.append(len(answer.faces))
     scored_ms = 1000 * line.batches_s(faces[0], 1) if faces[0] else 0.0
-    rest_ms = max(1000 * cpu_s - scored_ms, 0.0)
-    prepare_ms = min(
-        float(np.median(prepared_ms)), rest_ms
-    )  # where others compute too, time passes and no work is done
-    return KindCost(name=work.name, faces=faces[0], prepare_ms=prepare_ms, overhead_ms=rest_ms - prepare_ms)
+    return kind_cost(work.name, faces[0], prepared_ms=float(np.median(prepared_ms)), scored_ms=scored_ms, alone=alone)
+
+
+def kind_cost(name: str, faces: int, *, prepared_ms: float, scored_ms: float, alone: Spent) -> KindCost:
+    """Divide the CPU time of a request alone by what its stages took on the clock.
+
+    Args:
+        prepared_ms, scored_ms: on the clock; where others compute too, time passes and no work is done.
+    """
+    rest_ms = max(1000 * alone.gateway_s - scored_ms, 0.0)
+    prepare_ms = min(prepared_ms, rest_ms)
+    overhead_ms = rest_ms - prepare_ms
+    beside_ms = 1000 * (alone.cpu_s - alone.latency_s)  # computed and not waited for, or the reverse
+    return KindCost(
+        name=name,
+        faces=faces,
+        prepare_ms=prepare_ms,
+        overhead_ms=overhead_ms,
+        after_ms=min(max(beside_ms, 0.0), overhead_ms),
+        waits_ms=max(-beside_ms, 0.0),
+    )

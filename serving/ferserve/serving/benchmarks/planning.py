@@ -7,7 +7,7 @@ simulated and stands for all.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -137,15 +137,34 @@ def simulated_row(
     """What so many gateways make of the load."""
     each_per_s = rate_per_s / replicas
     duration_s = max(least_requests / each_per_s, LEAST_S)
-    done = simulate(gateway, kinds, rate_per_s=each_per_s, duration_s=duration_s, seed=seed)
-    counted = [exchange for exchange in done.exchanges if exchange.due_s >= WARM_UP * duration_s]
+    row = row_of_one(gateway, kinds, rate_per_s=each_per_s, duration_s=duration_s, warm_up=WARM_UP, slo=slo, seed=seed)
+    return replace(row, replicas=replicas)
+
+
+def row_of_one(
+    gateway: GatewayModel,
+    kinds: Sequence[Kind],
+    *,
+    rate_per_s: float,
+    duration_s: float,
+    warm_up: float,
+    slo: Slo,
+    seed: int,
+) -> Row:
+    """What one gateway makes of a load.
+
+    Args:
+        warm_up: the part of the duration that is not counted.
+    """
+    done = simulate(gateway, kinds, rate_per_s=rate_per_s, duration_s=duration_s, seed=seed)
+    counted = [exchange for exchange in done.exchanges if exchange.due_s >= warm_up * duration_s]
     answered_ms = np.array([exchange.latency_ms for exchange in counted if exchange.is_in_time])
     p50_ms, p95_ms, p99_ms = np.quantile(answered_ms, [0.5, 0.95, 0.99]) if len(answered_ms) else [math.nan] * 3
     return Row(
-        replicas=replicas,
-        rate_per_s=each_per_s,
+        replicas=1,
+        rate_per_s=rate_per_s,
         in_slo=sum(_keeps(exchange, slo) for exchange in counted) / max(len(counted), 1),
-        goodput_per_s=len(answered_ms) / (duration_s * (1 - WARM_UP)),
+        goodput_per_s=len(answered_ms) / (duration_s * (1 - warm_up)),
         p50_ms=float(p50_ms),
         p95_ms=float(p95_ms),
         p99_ms=float(p99_ms),

@@ -1,9 +1,9 @@
 """One gateway in virtual time: its real admission, queues, batching and latency model, with made-up work in them.
 
 Everything that decides is the code that serves: `Admission`, `Dispatcher`, `Batcher`, `FairQueue`, `LatencyModel`. Only
-what would compute is replaced, by time on cores that all who compute at once share fairly, and which may be slower
-together than alone. So a minute of load costs a second or two, and a change of the policy changes the answer here as it
-does there.
+what would compute is replaced, by time on cores: those who prepare and score share fairly what the event loop, which
+goes first and is one thread, leaves of them; together all may be slower than alone. So a minute of load costs a second
+or two, and a change of the policy changes the answer here as it does there.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from ferserve.faces.labels import NUM_EXPRESSIONS
 from ferserve.faces.types import Crop
 from ferserve.serving.admission import Admission, AdmissionConfig, Forecast
 from ferserve.serving.batcher import Batcher
-from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
+from ferserve.serving.benchmarks.arrivals import merged_arrivals_s
 from ferserve.serving.benchmarks.exchanges import Ending, Exchange, ending_of
+from ferserve.serving.benchmarks.virtual_cores import Cores, UrgentThread
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import Dispatcher, DispatchObserver
@@ -33,7 +34,6 @@ from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
 _CROP: Final[Crop] = np.zeros((1, 1, 1), dtype=np.uint8)
 _PICTURE_BYTES: Final = 200_000
 """What a picture counts in admission; its bound on bytes is far away with photos."""
-_DONE_S: Final = 1e-9
 _MODEL: Final = "simulated"
 
 
@@ -45,8 +45,11 @@ class Kind:
         share: of all requests.
         faces: in one.
         prepare_s: decode, detection and crops, on a thread.
-        overhead_s: the protocol and the event loop.
+        overhead_s: the protocol and the event loop, half of it before and half of it after all else.
+        after_s: the part of `overhead_s` that is left when the answer is out.
+        waits_s: while nothing is computed for it: from one thread or process to the next.
         timeout_s: its deadline.
+        caller_s: of its caller, where the callers are one thread on the same cores.
     """
 
     name: str
@@ -55,6 +58,9 @@ class Kind:
     prepare_s: float
     overhead_s: float
     timeout_s: float
+    after_s: float = 0.0
+    waits_s: float = 0.0
+    caller_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +89,7 @@ class GatewayModel:
         """Core seconds of one request here while all cores compute, in full batches."""
         most = self.batching.max_batch_faces
         scored_s = self.line.batches_s(kind.faces, -(-kind.faces // most)) if self.worker_is_here else 0.0
-        return (kind.overhead_s + kind.prepare_s + scored_s) * self.crowding
+        return (kind.caller_s + kind.overhead_s + kind.prepare_s + scored_s) * self.crowding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,65 +110,6 @@ def simulate(
     """Offer a gateway requests for so long, at random times drawn beforehand, and wait for the last answer."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(_simulated(gateway, kinds, rate_per_s, duration_s, seed))
-
-
-class Cores:
-    """CPU cores that everything which computes at once shares evenly; nothing has more than one core.
-
-    Args:
-        clock: of the event loop.
-        crowding: as in `GatewayModel`; with some of the cores at work it lies in between.
-    """
-
-    def __init__(self, cores: float, clock: Callable[[], float], crowding: float = 1.0) -> None:
-        self._cores = cores
-        self._crowding = crowding
-        self._clock = clock
-        self._left: dict[asyncio.Future[None], float] = {}
-        self._as_of_s = clock()
-        self._timer: asyncio.TimerHandle | None = None
-        self.used_s = 0.0
-
-    async def compute(self, work_s: float) -> None:
-        """Wait for so much work on one core. Work that was begun is done even if nobody waits for it any more."""
-        self._advance()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._left[done] = work_s
-        self._set_timer()
-        await done
-
-    def _advance(self) -> None:
-        """Count what was done since the last time."""
-        now_s, as_of_s = self._clock(), self._as_of_s
-        each_s = (now_s - as_of_s) * self._speed()
-        self._as_of_s = now_s
-        for done in self._left:
-            self._left[done] -= each_s
-        self.used_s += (now_s - as_of_s) * min(self._cores, len(self._left))
-
-    def _speed(self) -> float:
-        """Of each work beside the others; 1 alone on a core."""
-        at_work = len(self._left)
-        if not at_work:
-            return 0.0
-        others = min(max(at_work - 1, 0) / max(self._cores - 1, 1), 1.0)
-        return min(1.0, self._cores / at_work) / (1 + (self._crowding - 1) * others)
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._left:
-            next_s = max(min(self._left.values()), 0.0) / self._speed()
-            self._timer = asyncio.get_running_loop().call_later(next_s, self._finish)
-
-    def _finish(self) -> None:
-        self._advance()
-        for done in [done for done, left_s in self._left.items() if left_s <= _DONE_S]:
-            del self._left[done]
-            if not done.done():
-                done.set_result(None)
-        self._set_timer()
 
 
 class _Worker:
@@ -196,6 +143,8 @@ class _Gateway:
     def __init__(self, model: GatewayModel, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.cores = Cores(model.cores, clock, model.crowding)
+        self._afterwards: set[asyncio.Task[None]] = set()
+        self._callers, self._loop = UrgentThread(self.cores), UrgentThread(self.cores)
         metrics, share = Metrics(), model.batching.bulk_share
         self._admission = Admission(model.admission, bulk_share=share, observer=metrics, clock=clock)
         preparation: DispatchObserver = metrics.preparation()
@@ -213,15 +162,22 @@ class _Gateway:
 
     async def answer(self, kind: Kind, *, flow: str) -> Ending:
         """One request's way."""
+        await self._callers.compute(kind.caller_s)
         deadline_s = self._clock() + kind.timeout_s
         try:
-            await self.cores.compute(kind.overhead_s)
+            await self._loop.compute((kind.overhead_s - kind.after_s) / 2)
             await self._analyze(kind, flow, deadline_s)
+            await self._loop.compute((kind.overhead_s - kind.after_s) / 2)
         except FerserveError as error:
             return ending_of(error)
+        await asyncio.sleep(kind.waits_s)
+        afterwards = asyncio.create_task(self._loop.compute(kind.after_s))
+        self._afterwards.add(afterwards)
+        afterwards.add_done_callback(self._afterwards.discard)
         return Ending.OK
 
     async def close(self) -> None:
+        await asyncio.gather(*self._afterwards)
         await self._preparation.close()
         await self._batcher.close()
 
@@ -256,9 +212,8 @@ async def _simulated(
     loop = asyncio.get_running_loop()
     gateway = _Gateway(model, loop.time)
     numbers = count()
-    shares = np.array([kind.share for kind in kinds])
-    due_s = poisson_arrivals_s(rate_per_s, duration_s, seed=seed)
-    drawn = np.random.default_rng(seed + 1).choice(len(kinds), size=len(due_s), p=shares / shares.sum())
+    shares = sum(kind.share for kind in kinds)
+    arrivals = merged_arrivals_s([rate_per_s * kind.share / shares for kind in kinds], duration_s, seed=seed)
 
     async def exchange(kind: Kind, sent_s: float) -> Exchange:
         ending = await gateway.answer(kind, flow=str(next(numbers)))
@@ -273,7 +228,7 @@ async def _simulated(
         )
 
     sent = []
-    for moment_s, index in zip(due_s.tolist(), drawn.tolist(), strict=True):
+    for moment_s, index in arrivals:
         await asyncio.sleep(moment_s - loop.time())
         sent.append(asyncio.create_task(exchange(kinds[index], moment_s)))
     await asyncio.sleep(max(duration_s - loop.time(), 0.0))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -25,8 +25,9 @@ from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Mode
 from ferserve.serving.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ferserve.serving.benchmarks.costs import Check, Costs
+    from ferserve.serving.benchmarks.costs import Costs
     from ferserve.serving.benchmarks.gateways import Subject
+    from ferserve.serving.benchmarks.plan_checks import Check
     from ferserve.serving.benchmarks.planning import Slo
     from ferserve.serving.engine import EngineConfig
 
@@ -118,8 +119,9 @@ def _measured(
     ]
 
     async def measure(subject: "Subject") -> "tuple[Costs, list[Check]]":
-        from ferserve.serving.benchmarks.costs import check_plan, measure_costs
+        from ferserve.serving.benchmarks.costs import measure_costs
         from ferserve.serving.benchmarks.load import with_faces
+        from ferserve.serving.benchmarks.plan_checks import check_plan
 
         assert subject.own is not None
         known = await measure_costs(subject.own, [*works, *crowd], crops, each_s=asked.seconds)
@@ -128,10 +130,10 @@ def _measured(
         mix = mix_of(
             await with_faces(works, subject.target), await with_faces(crowd, subject.target), crowds=asked.crowds
         )
-        kinds = known.mixed(asked.crowds, timeout_s)
+        kinds = [replace(kind, caller_s=known.caller_ms / 1000) for kind in known.mixed(asked.crowds, timeout_s)]
         gateway = known.gateway(settings)
         return known, await check_plan(
-            subject, mix, gateway, kinds, each_s=3 * asked.seconds, slo=check, seed=asked.seed
+            subject, mix, gateway, kinds, each_s=2 * asked.seconds, slo=check, seed=asked.seed
         )
 
     with measured_gateway(flags, target=None) as subject:

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ferserve.serving.benchmarks.against import AgainstReport
-from ferserve.serving.benchmarks.costs import Check, Costs
+from ferserve.serving.benchmarks.costs import Costs
 from ferserve.serving.benchmarks.exchanges import Ending
 from ferserve.serving.benchmarks.load import LoadReport
+from ferserve.serving.benchmarks.plan_checks import Check
 from ferserve.serving.benchmarks.planning import Plan
 from ferserve.serving.commands.figures import (
     cpu_text,
@@ -118,24 +119,31 @@ def print_plan(costs: Costs, plan: Plan, checks: Sequence[Check]) -> None:
 
 def _print_checks(checks: Sequence[Check], console: Console) -> None:
     table = Table(
-        "a second", "in time a second", "p50 ms", "p99 ms", "cores busy", "callers' ms", "cores",
-        title="one gateway: measured (foreseen)",
+        "of capacity", "a second", "in time a second", "p50 ms", "p99 ms", "cores busy", "p50 of the runs", "cores",
+        title=f"one gateway, {len(checks[0].runs)} runs each: measured (foreseen)",
     )  # fmt: skip
     for check in checks:
-        foreseen = check.foreseen
         table.add_row(
+            f"{check.load:.0%}",
             f"{check.offered_per_s:.2f}",
-            f"{check.goodput_per_s:.2f} ({foreseen.goodput_per_s:.2f})",
-            f"{number_text(check.p50_ms, 1)} ({number_text(foreseen.p50_ms, 1)})",
-            f"{number_text(check.p99_ms, 1)} ({number_text(foreseen.p99_ms, 1)})",
-            f"{check.busy:.0%} ({foreseen.busy:.0%})",
-            f"{check.caller_ms:.1f}",
-            f"{check.cores:.2f}",
+            f"{check.measured('goodput_per_s'):.2f} ({check.foreseen('goodput_per_s'):.2f})",
+            *(
+                f"{number_text(check.measured(name), 1)} ({number_text(check.foreseen(name), 1)})"
+                for name in ("p50_ms", "p99_ms")
+            ),
+            f"{check.measured('busy'):.0%} ({check.foreseen('busy'):.0%})",
+            ", ".join(f"{run.p50_ms:.1f} ({run.foreseen.p50_ms:.1f})" for run in check.runs),
+            ", ".join(f"{run.cores:.2f}" for run in check.runs),
         )
     console.print(table)
-    goodput = max(abs(check.goodput_per_s / check.foreseen.goodput_per_s - 1) for check in checks)
-    middle = max(abs(check.p50_ms / check.foreseen.p50_ms - 1) for check in checks)
-    console.print(f"off by {goodput:.0%} at most in answers in time, by {middle:.0%} in the median of their latency")
+    goodput, middle = (
+        max(abs(check.measured(name) / check.foreseen(name) - 1) for check in checks)
+        for name in ("goodput_per_s", "p50_ms")
+    )
+    console.print(
+        f"off by {goodput:.0%} at most in answers in time, by {middle:.0%} in the median of their latency; "
+        f"runs of one load lie {max(check.spread('p50_ms') for check in checks):.0%} apart in that median"
+    )
 
 
 def _load_rows(report: LoadReport) -> Iterator[tuple[str, str]]:
