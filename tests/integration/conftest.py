@@ -38,6 +38,7 @@ from ferserve.serving.health import Health
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.preparers.threads import thread_site
 from ferserve.serving.requests import (
     AnalyzeOptions,
     FaceClassification,
@@ -322,14 +323,14 @@ class HeldGateway:
         self.analyzer = Analyzer(
             models,
             MODEL.name,
-            detector=self.detector,
-            decode_limits=DecodeLimits(),
+            site=thread_site(
+                threads, self.detector, AnalyzerConfig(threads=1), limits=DecodeLimits(), clock=time.monotonic
+            ),
             config=AnalyzerConfig(threads=1),
             admission=self.admission,
             bulk_share=0.05,
             observer=self.metrics,
             clock=time.monotonic,
-            executor=threads,
         )
         workers, board = ModelWorkers(), WorkerBoard(self.metrics.workers)
         workers.circuit_changed("fake", CircuitState.CLOSED)

@@ -33,6 +33,7 @@ from ferserve.serving.grpc_api import SERVICE_NAME
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.preparers.threads import thread_site
 from ferserve.serving.requests import AnalyzeOptions, ModelInfo, Priority, RequestContext
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
 from ferserve.v1.expression_service_pb2 import AnalyzeRequest, ListModelsRequest
@@ -144,7 +145,7 @@ class House:
     """The engine in virtual time, and the callers' diary."""
 
     def __init__(self, **admission: float) -> None:
-        clock = asyncio.get_running_loop().time
+        clock, config = asyncio.get_running_loop().time, AnalyzerConfig(threads=SLOTS)
         self.metrics = Metrics()
         self.worker, self.executor = TimedWorker(), TimedExecutor()
         batcher = Batcher(self.worker, BatchPolicyConfig(), observer=self.metrics.batches("m"), clock=clock)
@@ -152,14 +153,12 @@ class House:
         self.analyzer = Analyzer(
             {"m": LoadedModel(info=INFO, spec=SPEC, worker=self.worker, batcher=batcher)},
             "m",
-            detector=OneFaceDetector(),
-            decode_limits=DecodeLimits(),
-            config=AnalyzerConfig(threads=SLOTS),
+            site=thread_site(self.executor, OneFaceDetector(), config, limits=DecodeLimits(), clock=clock),
+            config=config,
             admission=self.admission,
             bulk_share=0.05,
             observer=self.metrics,
             clock=clock,
-            executor=self.executor,
         )
         self.most_in_flight = 0
         self.diary: list[Answered] = []

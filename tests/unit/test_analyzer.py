@@ -27,6 +27,7 @@ from ferserve.serving.errors import (
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.preparers.threads import thread_site
 from ferserve.serving.requests import (
     AnalyzeOptions,
     FaceClassification,
@@ -134,7 +135,7 @@ class House:
         admission = {name: settings.pop(name) for name in list(settings) if name.startswith("max_i")}
         self.admission = Admission(AdmissionConfig(**admission), bulk_share=0.05, observer=self.metrics, clock=clock)
         self.executor = ThreadPoolExecutor(threads)
-        policy = policy or BatchPolicyConfig()
+        policy, config = policy or BatchPolicyConfig(), AnalyzerConfig(threads=threads, **settings)
         self.models = {
             name: LoadedModel(
                 info=info(name),
@@ -147,14 +148,12 @@ class House:
         self.analyzer = Analyzer(
             self.models,
             "main",
-            detector=self.detector,
-            decode_limits=DecodeLimits(),
-            config=AnalyzerConfig(threads=threads, **settings),
+            site=thread_site(self.executor, self.detector, config, limits=DecodeLimits(), clock=clock),
+            config=config,
             admission=self.admission,
             bulk_share=0.05,
             observer=self.metrics,
             clock=clock,
-            executor=self.executor,
         )
 
     async def analyze(self, data: bytes | None = None, **options: object) -> ImageAnalysis:
@@ -643,18 +642,18 @@ async def test_a_probe_reaches_every_worker(house: House):
 
 
 async def test_the_default_must_be_loaded(house: House):
+    config, clock = AnalyzerConfig(threads=1), asyncio.get_running_loop().time
+    site = thread_site(house.executor, house.detector, config, limits=DecodeLimits(), clock=clock)
     with pytest.raises(ValueError, match="default must be one of other, main, got nobody"):
         Analyzer(
             house.models,
             "nobody",
-            detector=house.detector,
-            decode_limits=DecodeLimits(),
-            config=AnalyzerConfig(threads=1),
+            site=site,
+            config=config,
             admission=house.admission,
             bulk_share=0.05,
             observer=house.metrics,
-            clock=asyncio.get_running_loop().time,
-            executor=house.executor,
+            clock=clock,
         )
 
 
@@ -673,3 +672,8 @@ async def test_the_default_must_be_loaded(house: House):
 def test_a_setting_out_of_range_is_named_with_its_value(field: str):
     with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
         AnalyzerConfig(**{field: 0})
+
+
+def test_preparation_is_one_of_two():
+    with pytest.raises(ValueError, match="preparation must be one of processes, threads, got 'lanes'"):
+        AnalyzerConfig(preparation="lanes")

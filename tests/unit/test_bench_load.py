@@ -104,8 +104,8 @@ def report(callers: int, goodput: float) -> LoadReport:
         batches={1.0: 3, math.inf: 1},
         cpu=CpuShares(generator=0.1, gateway=NAN),
         cpu_ms_per_answer=NAN,
-        rss_mib=200.0,
-        peak_rss_mib=250.0,
+        memory_mib=200.0,
+        peak_memory_mib=250.0,
     )
 
 

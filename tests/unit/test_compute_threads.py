@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from ferserve.faces.types import Detection, Image
+from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.cores import STAND_BACK, stand_back
-from ferserve.serving.engine import EngineConfig, ModelsConfig, _warm_up, open_archives, running_engine
+from ferserve.serving.engine import EngineConfig, ModelsConfig, open_archives, running_engine
 from ferserve.serving.metrics import Metrics
+from ferserve.serving.preparers.starting import warm_up
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is the whole process's")
 
@@ -30,7 +32,8 @@ def test_a_thread_stands_back_alone():
 
 @on_linux
 async def test_the_engines_threads_stand_back_and_the_loops_does_not(tiny_archive):
-    config = EngineConfig(models=ModelsConfig(archives=(str(tiny_archive),)))
+    models = ModelsConfig(archives=(str(tiny_archive),))
+    config = EngineConfig(models=models, analyzer=AnalyzerConfig(preparation="threads"))
     async with running_engine(config, open_archives(config.models), Metrics()):
         by_name = {thread.name.partition("_")[0]: niceness(thread.native_id) for thread in threading.enumerate()}
         assert by_name["prepare"] == by_name["onnx-tiny"] == min(niceness() + STAND_BACK, 19)
@@ -55,5 +58,5 @@ class Remembering:
 def test_every_thread_detects_once_before_the_first_request():
     detector = Remembering()
     with ThreadPoolExecutor(3) as threads:
-        _warm_up(detector, threads, 3)
+        warm_up(detector, threads, 3)
     assert len(detector.threads) == 3

@@ -20,6 +20,7 @@ from ferserve.serving.errors import DeadlineError, WorkerFailedError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.preparers.threads import thread_site
 from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis, ModelInfo, RequestContext
 from ferserve.serving.worker_board import ModelWorkers
@@ -119,7 +120,7 @@ class House:
     def __init__(self, servers):
         clock = asyncio.get_running_loop().time
         self.seen, self.metrics = ModelWorkers(), Metrics()
-        self.executor = ThreadPoolExecutor(1)
+        self.executor, config = ThreadPoolExecutor(1), AnalyzerConfig(threads=1)
         sources = [WorkerSource(name=f"s{index}", start=server.start) for index, server in enumerate(servers)]
         self.pool = WorkerPool(
             INFO, sources, CONFIG, concurrency=1, call_timeout_s=5.0, observer=self.seen, clock=clock
@@ -136,14 +137,12 @@ class House:
         self.analyzer = Analyzer(
             {"m": LoadedModel(info=MODEL, spec=SPEC, worker=self.pool, batcher=batcher, photos=photos)},
             "m",
-            detector=NoDetector(),
-            decode_limits=DecodeLimits(),
-            config=AnalyzerConfig(threads=1),
+            site=thread_site(self.executor, NoDetector(), config, limits=DecodeLimits(), clock=clock),
+            config=config,
             admission=self.admission,
             bulk_share=0.05,
             observer=self.metrics,
             clock=clock,
-            executor=self.executor,
         )
 
     def analyze(self, data=b"photo", context=CALL, **options):

@@ -4,19 +4,36 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
+from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.decode_memory import MemoryNeededError
+from ferserve.faces.detectors.haar import HaarDetector
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.preparation import PreparationStage
-from ferserve.serving.preparer import Caller, Steps
+from ferserve.serving.preparer import Caller, Preparer, Steps
+from ferserve.serving.preparers.threads import ThreadSite
 from ferserve.serving.requests import Priority
 
 TURN_S = 0.015
 STEP_S = TURN_S / 4
+
+
+SOMEBODY = Preparer(HaarDetector(), DecodeLimits(), lambda: 0.0, max_decode_bytes=1)
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Work that asks nothing of a preparer."""
+
+    begin: Callable[[Caller], Steps[str]]
+
+    def steps(self, _preparer: Preparer, caller: Caller) -> Steps[str]:
+        return self.begin(caller)
 
 
 class CountingExecutor(Executor):
@@ -42,11 +59,12 @@ class House:
         self.diary: list[str] = []
         self.executor = CountingExecutor()
         self.memory = MemoryBudget(1000, bulk_share=0.05, clock=lambda: self.now_s)
+        self.site = ThreadSite(
+            self.executor, SOMEBODY, detector="none", slots=1, turn_s=TURN_S, clock=lambda: self.now_s
+        )
         self.stage = PreparationStage(
-            self.executor,
-            slots=1,
+            self.site,
             bulk_share=0.05,
-            turn_s=TURN_S,
             memory=self.memory,
             observer=Metrics().preparation(),
             clock=lambda: self.now_s,
@@ -73,7 +91,7 @@ class House:
 
     def run(self, work: Callable[[Caller], Steps[str]], flow: str) -> "asyncio.Task[str]":
         async def value() -> str:
-            return (await self.stage.run(work, flow=flow, priority=Priority.INTERACTIVE, deadline_s=1e9)).value
+            return (await self.stage.run(MadeUp(work), flow=flow, priority=Priority.INTERACTIVE, deadline_s=1e9)).value
 
         return asyncio.create_task(value(), name=flow)
 
@@ -158,8 +176,8 @@ async def test_a_parked_photo_whose_caller_leaves_lets_go_at_once(house):
     gates[1].set()
     assert await other == "other"
     # Its place is free again: the next crowd can be parked.
-    assert house.stage._parking.acquire(blocking=False)
-    house.stage._parking.release()
+    assert house.site._parking.acquire(blocking=False)
+    house.site._parking.release()
 
 
 async def test_a_thread_learns_that_its_caller_left(house):

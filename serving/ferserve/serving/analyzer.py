@@ -1,17 +1,14 @@
 """The use case, free of any protocol: bytes in, faces with scores out.
 
-A photo's way: admission (refuses before anything costs) → a turn on a thread (decode, detect, crops, quality) → its
+A photo's way: admission (refuses before anything costs) → a turn of preparation (decode, detect, crops, quality) → its
 reservation is reconciled with the faces found → the model's batcher → answer. A `with` block holds the admission over
 all of it, so whichever way a request ends, its place is free again.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from typing import Final
 
-from ferserve.faces.decode import DecodeLimits
-from ferserve.faces.detectors import Detector
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission
@@ -25,7 +22,7 @@ from ferserve.serving.health import Health
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.preparation import PreparationStage
-from ferserve.serving.preparer import Preparer
+from ferserve.serving.preparers.protocol import PreparationSite
 from ferserve.serving.purposes import Scope
 from ferserve.serving.requests import (
     AnalyzeOptions,
@@ -51,13 +48,11 @@ class Analyzer:
         models: by name; owned by the analyzer from now on. Entries may be replaced while it runs: a request keeps the
             model that it found.
         default: name of the model that an empty name stands for; one of `models`.
-        detector: finds the faces; called from several threads at once.
-        decode_limits: what pictures are taken.
+        site: takes the steps of photos; closed by whoever made it, after the analyzer.
         admission: bounds what is in flight; nobody else's.
-        bulk_share: of the turns on a thread, as in `BatchPolicyConfig`.
+        bulk_share: of the turns, as in `BatchPolicyConfig`.
         observer: told about every request.
         clock: seconds, rising, at the rate of the event loop's; the one that deadlines are read from.
-        executor: at least `config.threads` threads; not shut down here.
         gate: who may ask; everybody unless told otherwise.
     """
 
@@ -66,36 +61,31 @@ class Analyzer:
         models: Mapping[str, LoadedModel],
         default: str,
         *,
-        detector: Detector,
-        decode_limits: DecodeLimits,
+        site: PreparationSite,
         config: AnalyzerConfig,
         admission: Admission,
         bulk_share: float,
         observer: AnalysisObserver,
         clock: Callable[[], float],
-        executor: Executor,
         gate: Gate = OPEN,
     ) -> None:
         if default not in models:
             raise ValueError(f"default must be one of {', '.join(models) or '(no models)'}, got {default}")
         self._models = models
         self._default = default
-        self._detector = detector
+        self._site = site
         self._config = config
         self._gate = gate
         self._clock = clock
         preparation = PreparationStage(
-            executor,
-            slots=config.threads,
+            site,
             bulk_share=bulk_share,
-            turn_s=config.turn_ms / 1000,
             memory=MemoryBudget(config.decode_budget_bytes, bulk_share=bulk_share, clock=clock),
             observer=observer.preparation(),
             clock=clock,
         )
         self._stages = Stages(
             admission=admission,
-            preparer=Preparer(detector, decode_limits, clock, max_decode_bytes=config.max_decode_bytes),
             preparation=preparation,
             observer=observer,
             gate=gate,
@@ -280,7 +270,7 @@ class Analyzer:
 
     async def _analyze(self, data: bytes, options: AnalyzeOptions, context: RequestContext) -> ImageAnalysis:
         call = self._call(options, context, began_s=self._let_in())
-        return await analyze_photo(self._stages, call, data, options, detector=self._detector.name)
+        return await analyze_photo(self._stages, call, data, options, detector=self._site.detector)
 
     async def _outcome(
         self, data: bytes, options: AnalyzeOptions, context: RequestContext

@@ -7,6 +7,7 @@ from typing import Protocol
 from ferserve.faces.labels import Expression
 from ferserve.serving.cores import available_cores
 from ferserve.serving.dispatch import DispatchObserver
+from ferserve.serving.preparers.choice import PREPARATIONS, Preparation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,8 @@ class AnalyzerConfig:
 
     Attributes:
         default_deadline_ms: for requests that name none, at least 1; each photo of `analyze_many` has it to itself.
+        preparation: whether photos are decoded and searched in `processes`, one for each of `threads`, or on `threads`
+            of the gateway's own process.
         threads: photos that are decoded and searched side by side, at least 1; all cores unless told otherwise.
         turn_ms: how long a photo has its thread before it lets others go first between two steps, at least 1; a selfie
             of 640 x 480 is done in the default.
@@ -28,6 +31,7 @@ class AnalyzerConfig:
     """
 
     default_deadline_ms: int = 10_000
+    preparation: Preparation = "processes"
     threads: int = field(default_factory=available_cores)
     turn_ms: int = 15
     images_at_once: int = 8
@@ -36,7 +40,9 @@ class AnalyzerConfig:
     max_decode_bytes: int = 288 * 2**20
 
     def __post_init__(self) -> None:
-        for name in (item.name for item in fields(self)):
+        if self.preparation not in PREPARATIONS:
+            raise ValueError(f"preparation must be one of {', '.join(PREPARATIONS)}, got {self.preparation!r}")
+        for name in (item.name for item in fields(self) if item.name != "preparation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 

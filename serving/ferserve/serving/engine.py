@@ -3,31 +3,26 @@
 The servers, `ferserve score` and `ferserve bench` all run this one.
 """
 
-import asyncio
 import re
-import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from ferserve.faces.archive import Archive
 from ferserve.faces.decode import DecodeLimits
-from ferserve.faces.detectors import DEFAULT_DETECTOR, DETECTORS_TEXT, Detector, is_detector, load_detector
+from ferserve.faces.detectors import DEFAULT_DETECTOR, DETECTORS_TEXT, is_detector
 from ferserve.faces.index import DEFAULT, open_archive
 from ferserve.faces.precision import PRECISION_CHOICES, PrecisionChoice
 from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.analyzer_config import AnalyzerConfig
-from ferserve.serving.cores import stand_back
 from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.preparers.starting import running_site
 from ferserve.serving.shelf import ModelShelf
 from ferserve.serving.worker_board import WorkerBoard
 from ferserve.serving.workers.config import WorkersConfig
@@ -35,7 +30,6 @@ from ferserve.serving.workers.embedded import EmbeddedConfig
 
 CLOCK: Final = time.monotonic
 """For deadlines and timings. `loop.time()` counts from the same zero, but uvloop's counts whole milliseconds."""
-WARM_UP_PX: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +125,16 @@ async def running_engine(
         ArchiveError, WorkerFailedError: an archive's graph does not run, or not in the precision asked for.
         ConfigError: the settings ask for workers that are not installed.
     """
-    detector = load_detector(config.models.detector)
     async with AsyncExitStack() as stack:
-        count = config.analyzer.threads
-        threads = ThreadPoolExecutor(count, thread_name_prefix="prepare", initializer=stand_back)
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-        await asyncio.to_thread(_warm_up, detector, threads, count)
+        site = await stack.enter_async_context(
+            running_site(
+                config.analyzer,
+                detector=config.models.detector,
+                limits=config.decode,
+                observer=metrics,
+                clock=CLOCK,
+            )
+        )
         board = WorkerBoard(metrics.workers)
         shelf = ModelShelf(
             workers=config.workers,
@@ -155,27 +153,13 @@ async def running_engine(
         analyzer = Analyzer(
             shelf.models,
             archives[0].manifest.name,
-            detector=detector,
-            decode_limits=config.decode,
+            site=site,
             config=config.analyzer,
             bulk_share=config.batching.bulk_share,
             admission=admission,
             observer=metrics,
             clock=CLOCK,
-            executor=threads,
             gate=gate,
         )
         stack.push_async_callback(analyzer.close)
-        yield Engine(analyzer=analyzer, shelf=shelf, admission=admission, workers=board, detector=detector.name)
-
-
-def _warm_up(detector: Detector, threads: ThreadPoolExecutor, count: int) -> None:
-    """Let every thread detect once: what a detector loads at its first call would hold up the first requests."""
-    all_there = threading.Barrier(count)  # or one thread would do it all
-
-    def detect() -> None:
-        all_there.wait()
-        detector.detect(np.zeros((WARM_UP_PX, WARM_UP_PX, 3), dtype=np.uint8))
-
-    for done in [threads.submit(detect) for _ in range(count)]:
-        done.result()
+        yield Engine(analyzer=analyzer, shelf=shelf, admission=admission, workers=board, detector=site.detector)

@@ -103,6 +103,14 @@ class Metrics:
         """The observer of the stage that turns photos into crops."""
         return PreparationMetrics(self._load, self._requests)
 
+    def preparers(self, ready: int) -> None:
+        """So many processes take photos now."""
+        self._load.preparers.set(ready)
+
+    def preparer_lost(self) -> None:
+        """A process that prepares photos ended that was not told to."""
+        self._load.preparers_lost.inc()
+
     def refused(self, bound: Bound, priority: Priority) -> None:
         """Admission refused a request."""
         self._load.refusals[bound, priority].inc()

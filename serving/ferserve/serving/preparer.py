@@ -4,12 +4,14 @@ OpenCV, the JPEG decoder and the detector release the GIL, so threads do run sid
 through all of it: a hop between threads costs more than it would overlap.
 
 The work is written as steps (`Steps`), so that whoever runs it can let another photo go first between two of them: a
-crowd's takes as long as those of fifty selfies.
+crowd's takes as long as those of fifty selfies. What is asked of a preparer is a `Work`, which may be sent to another
+process: the encoded pictures go beside the rest of it (pickle's protocol 5) and are copied nowhere on the way.
 """
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from pickle import PickleBuffer
+from typing import Any, Final, Protocol, TypeVar
 
 from ferserve.faces.decode import DecodedImage, DecodeLimits, MinSide, decode
 from ferserve.faces.decode_memory import MemoryNeededError
@@ -23,6 +25,7 @@ from ferserve.serving.errors import CallCancelledError, DeadlineError
 from ferserve.serving.requests import AnalyzeOptions, OcclusionQuestion
 
 ResultT = TypeVar("ResultT")
+ResultT_co = TypeVar("ResultT_co", covariant=True)
 Steps = Generator[None, None, ResultT]
 """Work that ends with a result, and may be left alone for a while wherever it yields."""
 
@@ -201,6 +204,67 @@ class Preparer:
         except FerserveError:
             return 0
         return 0
+
+
+class Work(Protocol[ResultT_co]):
+    """One question to a preparer, wherever that is."""
+
+    def steps(self, preparer: Preparer, caller: Caller) -> Steps[ResultT_co]:
+        """The work itself, not begun."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoWork:
+    """See `Preparer.photo`."""
+
+    data: bytes
+    options: AnalyzeOptions
+    spec: PreprocessSpec
+
+    def steps(self, preparer: Preparer, caller: Caller) -> Steps[PreparedPhoto]:
+        """The work itself, not begun."""
+        return preparer.photo(self.data, self.options, self.spec, caller)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the picture, which goes beside."""
+        return _photo_work, (PickleBuffer(self.data), self.options, self.spec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OcclusionWork:
+    """See `Preparer.occlusion`."""
+
+    photo: PhotoWork
+    question: OcclusionQuestion
+
+    def steps(self, preparer: Preparer, caller: Caller) -> Steps[PreparedOcclusion]:
+        """The work itself, not begun."""
+        return preparer.occlusion(self.photo.data, self.photo.options, self.question, self.photo.spec, caller)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropsWork:
+    """See `Preparer.crops`."""
+
+    faces: tuple[bytes, ...]
+    spec: PreprocessSpec
+
+    def steps(self, preparer: Preparer, caller: Caller) -> Steps[PreparedCrops]:
+        """The work itself, not begun."""
+        return preparer.crops(self.faces, self.spec, caller)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the pictures, which go beside."""
+        return _crops_work, (tuple(map(PickleBuffer, self.faces)), self.spec)
+
+
+def _photo_work(data: bytes, options: AnalyzeOptions, spec: PreprocessSpec) -> PhotoWork:
+    return PhotoWork(data=data, options=options, spec=spec)
+
+
+def _crops_work(faces: tuple[bytes, ...], spec: PreprocessSpec) -> CropsWork:
+    return CropsWork(faces=faces, spec=spec)
 
 
 class _Watch:

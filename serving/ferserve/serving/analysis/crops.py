@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ferserve.serving.admission import Forecast
 from ferserve.serving.analysis.stages import Call, Stages, all_outcomes, face_counts, submitted
 from ferserve.serving.answers import crops_answer, tensor_answer
 from ferserve.serving.batcher import FaceOutcome
+from ferserve.serving.preparer import CropsWork
 from ferserve.serving.requests import CropScores, FacesClassification
 from ferserve.serving.workers.protocol import CropBatch
 
@@ -26,7 +26,7 @@ async def classify_crops(stages: Stages, call: Call, faces: Sequence[bytes]) -> 
             size_bytes=size_bytes, priority=call.priority, forecast=forecast, faces=len(faces)
         ),
     ):
-        prepared = await stages.prepared(partial(stages.preparer.crops, faces, call.model.spec), call)
+        prepared = await stages.prepared(CropsWork(faces=tuple(faces), spec=call.model.spec), call)
         crops = [item for item in prepared.value.items if not isinstance(item, FerserveError)]
         results = await asyncio.gather(*submitted(crops, call), return_exceptions=True)
     waits = stages.waits(call, turn_s=prepared.queued_s)

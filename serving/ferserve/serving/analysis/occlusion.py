@@ -1,9 +1,8 @@
 """A face's question: what does its top expression rest on?"""
 
-from functools import partial
-
 from ferserve.serving.analysis.stages import Call, Stages, all_outcomes, submitted
 from ferserve.serving.answers import occlusion_answer
+from ferserve.serving.preparer import OcclusionWork, PhotoWork
 from ferserve.serving.requests import AnalyzeOptions, OcclusionAnalysis, OcclusionQuestion
 
 
@@ -12,15 +11,14 @@ async def analyze_occlusion(
 ) -> OcclusionAnalysis:
     """Score one face of an encoded picture again and again, each time with another part covered."""
     forecast = stages.forecast(call, faces=question.faces)
+    photo_work = PhotoWork(data=data, options=options, spec=call.model.spec)
     with (
         call.model.in_use(),
         stages.admission.admit_crops(
             size_bytes=len(data), priority=call.priority, forecast=forecast, faces=question.faces
         ),
     ):
-        prepared = await stages.prepared(
-            partial(stages.preparer.occlusion, data, options, question, call.model.spec), call
-        )
+        prepared = await stages.prepared(OcclusionWork(photo=photo_work, question=question), call)
         outcomes = await all_outcomes(submitted(prepared.value.crops, call))
     waits = stages.waits(call, turn_s=prepared.queued_s)
     answer = occlusion_answer(prepared.value, outcomes, model=call.model.info, waits=waits)

@@ -1,11 +1,10 @@
 """A photo's question: which faces are in it, and what do they show?"""
 
-from functools import partial
-
 from ferserve.faces.wire import PhotoOptions
 from ferserve.serving.admission import Forecast
 from ferserve.serving.analysis.stages import Call, Stages, all_outcomes, face_counts, submitted
 from ferserve.serving.answers import photo_answer, remote_answer
+from ferserve.serving.preparer import PhotoWork
 from ferserve.serving.remote_photos import RemotePhotos
 from ferserve.serving.requests import AnalyzeOptions, ImageAnalysis
 
@@ -41,7 +40,7 @@ async def _here(
             size_bytes=len(data), priority=call.priority, forecast=forecast, max_faces=options.max_faces
         ) as ticket,
     ):
-        prepared = await stages.prepared(partial(stages.preparer.photo, data, options, model.spec), call)
+        prepared = await stages.prepared(PhotoWork(data=data, options=options, spec=model.spec), call)
         photo = prepared.value
         ticket.reconcile(found=photo.found, kept=len(photo.faces))
         outcomes = await all_outcomes(submitted([face.crop for face in photo.faces], call))

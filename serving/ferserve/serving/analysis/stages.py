@@ -15,7 +15,7 @@ from ferserve.serving.batcher import FaceOutcome
 from ferserve.serving.dispatch import Outcome
 from ferserve.serving.models import LoadedModel
 from ferserve.serving.preparation import PreparationStage
-from ferserve.serving.preparer import Caller, Preparer, Steps
+from ferserve.serving.preparer import Work
 from ferserve.serving.requests import FaceClassification, Priority, StageTimings
 from ferserve.serving.tracing import trace_answer
 
@@ -53,13 +53,11 @@ class Stages:
 
     Attributes:
         admission: bounds what is in flight.
-        preparer: turns bytes into crops.
-        preparation: gives photos their turns on the threads.
+        preparation: turns bytes into crops, photos having turns.
         gate: is told what an answer cost its caller.
     """
 
     admission: Admission
-    preparer: Preparer
     preparation: PreparationStage
     observer: AnalysisObserver
     gate: Gate
@@ -71,8 +69,8 @@ class Stages:
         scored_s = call.model.batcher.expected_s(faces, flow=call.flow, priority=call.priority)
         return Forecast(needed_s=prepared_s + scored_s, left_s=call.deadline_s - self.clock())
 
-    async def prepared(self, work: Callable[[Caller], Steps[ResultT]], call: Call) -> Outcome[ResultT]:
-        """What `work` gave, once the call had its turns on a thread."""
+    async def prepared(self, work: Work[ResultT], call: Call) -> Outcome[ResultT]:
+        """What `work` gave, once the call had its turns."""
         return await self.preparation.run(work, flow=call.flow, priority=call.priority, deadline_s=call.deadline_s)
 
     def waits(self, call: Call, *, turn_s: float) -> Waits:

@@ -20,6 +20,7 @@ from prometheus_client.samples import Sample
 
 from ferserve.serving.cores import available_cores
 from ferserve.serving.errors import StartError
+from ferserve.serving.process_family import PeakMemory, cpu_s, memory_bytes
 
 _START: Final = "from ferserve.serving.cli import main; main()"
 _ADDRESSES: Final = ("gRPC", "REST", "admin")
@@ -27,7 +28,7 @@ _FREE_PORTS: Final = ("--grpc-port=0", "--http-port=0", "--admin-port=0")
 _STOP_TIMEOUT_S: Final = 60.0
 _HTTP_TIMEOUT_S: Final = 10.0
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-_KIB_A_MIB: Final = 1024
+_MIB: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +106,16 @@ class OwnGateway:
         return self._process.pid
 
     def cpu_s(self) -> float:
-        """Seconds of CPU time that it has used so far, by Linux's count."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        """Seconds of CPU time that it has used so far, with all processes of its own."""
+        return cpu_s(self._process.pid)
 
-    def rss_mib(self) -> float:
-        """The memory that it holds."""
-        return self._memory_mib("VmRSS:")
+    def memory_mib(self) -> float:
+        """The memory that it holds, with all processes of its own; what they share counts once."""
+        return memory_bytes(self._process.pid) / _MIB
 
-    def peak_rss_mib(self) -> float:
-        """The most memory that it ever held."""
-        return self._memory_mib("VmHWM:")
+    def peak_memory(self) -> PeakMemory:
+        """Watches the same from now on."""
+        return PeakMemory(self._process.pid)
 
     def tell_to_stop(self) -> None:
         """Send SIGTERM."""
@@ -124,10 +124,6 @@ class OwnGateway:
     def ended(self) -> int:
         """Wait for its end; its exit code."""
         return self._process.wait(_STOP_TIMEOUT_S)
-
-    def _memory_mib(self, name: str) -> float:
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / _KIB_A_MIB
 
     def logged(self, message: str) -> dict[str, Any]:
         """The first record with this message that it logged."""

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from math import nan
 from typing import Final
@@ -116,7 +117,8 @@ class LoadReport:
         lag_p99_ms: the generator's own delay, which is part of every latency.
         batches: batches by their faces: the bucket's largest number and how many. Empty without an admin port.
         cpu_ms_per_answer: of the gateway; NaN unless it is our own.
-        rss_mib, peak_rss_mib: of the gateway after the load, and the most ever; NaN unless it is our own.
+        memory_mib, peak_memory_mib: of the gateway after the load and at most under it, with all processes of its own;
+            NaN unless it is our own.
     """
 
     protocol: ProtocolName
@@ -132,8 +134,8 @@ class LoadReport:
     batches: dict[float, int]
     cpu: CpuShares
     cpu_ms_per_answer: float
-    rss_mib: float
-    peak_rss_mib: float
+    memory_mib: float
+    peak_memory_mib: float
 
 
 async def with_faces(works: Sequence[Work], target: str) -> list[Work]:
@@ -157,8 +159,10 @@ async def measure_load(subject: Subject, mix: Mix, offer: Offer, protocol: Proto
     if protocol is ProtocolName.REST and subject.rest is None:
         raise ConfigError("--rest: expected the HTTP port's HOST:PORT with --protocol rest and --target, got none")
     way = transport(protocol, target=subject.target, rest=subject.rest or "")
-    async with Generator(way) as generator:
+    async with AsyncExitStack() as stack:
+        generator = await stack.enter_async_context(Generator(way))
         await generator.connect()
+        peak = stack.enter_context(subject.own.peak_memory()) if subject.own else None
         before, meter = subject.counters(), CpuMeter(subject)
         if offer.rate_per_s is None:
             exchanges = await generator.keep_busy(mix.drawn(seed=offer.seed), offer.callers, offer.duration_s)
@@ -181,8 +185,8 @@ async def measure_load(subject: Subject, mix: Mix, offer: Offer, protocol: Proto
         batches=batch_counts(counters.batches),
         cpu=cpu,
         cpu_ms_per_answer=1000 * gateway_s / answers if answers else nan,
-        rss_mib=own.rss_mib() if own else nan,
-        peak_rss_mib=own.peak_rss_mib() if own else nan,
+        memory_mib=own.memory_mib() if own else nan,
+        peak_memory_mib=nan if peak is None else peak.most_bytes / 2**20,
     )
 
 

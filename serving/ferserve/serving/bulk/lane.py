@@ -7,7 +7,6 @@ the decoder takes no more down with it than its own lane.
 import asyncio
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -17,6 +16,7 @@ from ferserve.faces.errors import FerserveError
 from ferserve.serving.bulk import lane_process
 from ferserve.serving.bulk.chunks import Answer, Ask, ChunkScorer, ScorerConfig
 from ferserve.serving.errors import WorkerFailedError
+from ferserve.serving.own_process import ending_text, start_program
 
 ResultT = TypeVar("ResultT")
 CHUNK_TIMEOUT_S: Final = 600.0
@@ -124,17 +124,11 @@ class ProcessLane:
     def _start(self) -> None:
         self._bury()
         ours, its = socket.socketpair()
-        with its:
-            # -P: a folder of pictures that happens to be the working one may hold a numpy.py.
-            command = [sys.executable, "-P", "-m", lane_process.__name__, str(its.fileno())]
-            try:
-                # Standard output is the run's own; what a process has to say goes where errors go.
-                self._process = subprocess.Popen(  # noqa: S603 - our own program
-                    command, pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL, stdout=2
-                )
-            except OSError as error:
-                ours.close()
-                raise LaneDiedError(WorkerFailedError(f"no process can be started: {error.strerror}")) from error
+        try:
+            self._process = start_program(lane_process.__name__, its)
+        except OSError as error:
+            ours.close()
+            raise LaneDiedError(WorkerFailedError(f"no process can be started: {error.strerror}")) from error
         self._connection = Connection(ours.detach())
         failed = self._exchanged(self._config)
         if isinstance(failed, FerserveError):
@@ -172,5 +166,4 @@ class ProcessLane:
 
 
 def _ending(code: int) -> str:
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-    return f"expected scores, but the process that was to give them {how}"
+    return f"expected scores, but the process that was to give them {ending_text(code)}"

@@ -39,7 +39,9 @@ def bulk_engine(models: ModelsConfig, *, threads: int) -> EngineConfig:
     return EngineConfig(
         models=models,
         decode=decode,
-        analyzer=AnalyzerConfig(threads=threads, decode_budget_bytes=threads * DECODE_BYTES_A_CORE),
+        analyzer=AnalyzerConfig(
+            preparation="threads", threads=threads, decode_budget_bytes=threads * DECODE_BYTES_A_CORE
+        ),
         embedded=EmbeddedConfig(threads=threads),
         admission=AdmissionConfig(
             max_images=pictures,

@@ -1,7 +1,7 @@
 """`ferserve bench efficiency`: a gateway's photos a second over those of the same pipeline in one's own process."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -29,7 +29,7 @@ def efficiency(
     detector: DetectorName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Analyse one picture again and again, in this process and over gRPC in turn, with the same settings.
+    """Analyse one picture again and again, in this process (on threads) and over gRPC in turn.
 
     Callers and gateway share this machine, so what the callers take is part of the gateway's loss; it is reported.
     """
@@ -48,7 +48,10 @@ def efficiency(
     work = photo_work(picture.name, picture.read_bytes(), AnalyzeOptions(), 60.0)
     config = EfficiencyConfig(callers=callers, turns=turns, turn_s=seconds)
     machine = describe_machine()
-    flags = {"models": models_section(model, sha256, detector, None)}
+    flags: dict[str, dict[str, Any]] = {
+        "models": models_section(model, sha256, detector, None),
+        "analyzer": {"preparation": "threads"},
+    }
     engine = read_settings(EngineConfig, file=None, environ=os.environ, flags=flags)
     return_large_buffers()  # as the gateway does both
     switch_often()

@@ -161,7 +161,7 @@ def _load_rows(report: LoadReport) -> Iterator[tuple[str, str]]:
     yield "batches by faces", _batches_text(report.batches)
     yield "CPU generator + gateway", cpu_text(report.cpu)
     yield "CPU ms an answer", number_text(report.cpu_ms_per_answer, 1)
-    yield "memory MiB, now and at most", f"{number_text(report.rss_mib)}, {number_text(report.peak_rss_mib)}"
+    yield "memory MiB, now and at most", f"{number_text(report.memory_mib)}, {number_text(report.peak_memory_mib)}"
 
 
 def _batches_text(batches: Mapping[float, int]) -> str:

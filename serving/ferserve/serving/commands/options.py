@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ferserve.faces.precision import PrecisionChoice
+from ferserve.serving.preparers.choice import Preparation
 from ferserve.serving.workers.config import WorkerKind
 
 Models = Annotated[
@@ -24,6 +25,10 @@ PrecisionName = Annotated[
     typer.Option(
         "--precision", help="What to compute in: auto takes int8 where the archive has it and the CPU has VNNI."
     ),
+]
+PreparationName = Annotated[
+    Preparation | None,
+    typer.Option("--preparation", help="Decode and search pictures in processes of their own, or on threads."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; all cores unless told otherwise.")]
 WorkersName = Annotated[

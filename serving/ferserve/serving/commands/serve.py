@@ -11,6 +11,7 @@ from ferserve.serving.commands.options import (
     Hashes,
     Models,
     PrecisionName,
+    PreparationName,
     Threads,
     WorkersName,
     models_section,
@@ -35,6 +36,7 @@ def serve(
     detector: DetectorName = None,
     precision: PrecisionName = None,
     threads: Threads = None,
+    preparation: PreparationName = None,
     workers: WorkersName = None,
     endpoint: Endpoints = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in effect as TOML.")] = False,
@@ -57,7 +59,7 @@ def serve(
     flags: dict[str, dict[str, Any]] = {name: _given(host=host, port=port) for name, port in ports.items()} | {
         "tls": _given(certificate_file=tls_cert, key_file=tls_key, client_ca_file=tls_client_ca),
         "models": models_section(model, sha256, detector, precision),
-        "analyzer": _given(threads=threads),
+        "analyzer": _given(threads=threads, preparation=preparation),
         "embedded": _given(threads=threads),
         "workers": _given(kind=workers, endpoints=endpoint or None),
     }

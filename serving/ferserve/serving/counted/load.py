@@ -53,6 +53,12 @@ class Load:
         self.worker_failed = Counter(
             "ferserve_worker_failed_faces", "Faces without scores because of the worker.", ["model"], registry=registry
         )
+        self.preparers = Gauge(
+            "ferserve_preparers", "Processes that decode and search pictures now.", registry=registry
+        )
+        self.preparers_lost = Counter(
+            "ferserve_preparers_lost", "Processes that decode and search pictures and died.", registry=registry
+        )
         self.in_flight_limit = Gauge(
             "ferserve_in_flight_images_limit", "Pictures that may be worked on at once.", registry=registry
         )
