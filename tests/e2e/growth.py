@@ -1,14 +1,11 @@
-"""Whether a process's memory grows with the requests that it answers."""
+"""Whether memory grows with the requests that are answered."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 RESAMPLES: Final = 1000
 BLOCK: Final = 10
 """Readings that stay together when they are resampled: an allocator's steps make neighbours alike."""
@@ -25,17 +22,6 @@ class Growth:
     def __str__(self) -> str:
         """For people."""
         return f"{self.slope:.0f} bytes a request (95 % interval {self.low:.0f} to {self.high:.0f})"
-
-
-def resident_bytes(pid: int) -> int:
-    """What a process has in memory now."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
-
-
-def peak_resident_bytes(pid: int) -> int:
-    """The most it ever had."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def growth(progress: Floats, resident: Floats) -> Growth:

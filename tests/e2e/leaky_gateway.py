@@ -1,23 +1,15 @@
 """`ferserve` with a leak planted: of every photo some bytes stay behind. For the test that the memory check sees it."""
 
-from typing import Any, Final
+import os
+from functools import partial
+from pathlib import Path
 
-from ferserve.serving import analyzer, cli
-from ferserve.serving.preparer import PreparedPhoto, Preparer, Steps
+import leaky_zygote
 
-LEAK_BYTES: Final = 2048
-_left_behind: list[bytes] = []
-
-
-class LeakyPreparer(Preparer):
-    """Forgets nothing."""
-
-    def photo(self, *arguments: Any, **named: Any) -> Steps[PreparedPhoto]:
-        """Prepare a photo, and keep some bytes for it."""
-        _left_behind.append(b"\x01" * LEAK_BYTES)
-        return super().photo(*arguments, **named)
-
+from ferserve.serving import cli
+from ferserve.serving.preparers import starting
 
 if __name__ == "__main__":
-    analyzer.Preparer = LeakyPreparer
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    starting.Nursery = partial(starting.Nursery, program=leaky_zygote.__name__)
     cli.main()

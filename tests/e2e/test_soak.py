@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import AsyncExitStack
 from itertools import count, cycle
 
 import numpy as np
@@ -14,7 +15,9 @@ from tests.damaged.delivery import deliver
 from tests.damaged.doors import Doors
 from tests.damaged.expected import ANSWERED
 from tests.damaged.pictures import encode, face, whole
-from tests.e2e.growth import growth, peak_resident_bytes, resident_bytes
+from tests.e2e.growth import growth
+
+from ferserve.serving.process_family import PeakMemory, memory_bytes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 MINUTES = float(os.environ.get("FERSERVE_SOAK_MINUTES", "30"))
@@ -22,7 +25,7 @@ DAMAGED, GOOD, AT_ONCE = 60, 60, 6
 """In a round: inputs of the damaged corpus, at least one of each kind, drawn anew; whole photos of every size."""
 FLAT_BELOW_BYTES_PER_HOUR = 100 * 10**6
 """What the growth's whole interval has to lie below: 1.5 kB for each of the inputs that two busy cores take."""
-MAX_RESIDENT_BYTES = 350 * 10**6
+MAX_BYTES = 350 * 10**6
 LEAST_ROUNDS = 40
 SETTINGS = """
 [http]
@@ -65,7 +68,9 @@ async def test_memory_stays_flat_under_mixed_corrupt_and_huge_inputs(start_gatew
     served = start_gateway("--config", str(settings))
     photos, readings, faults, sent = good_photos(), [], [], 0
     began_s = time.monotonic()
-    async with Doors(served.rest, served.grpc, whole("jpeg", 160)) as doors:
+    async with AsyncExitStack() as stack:
+        memory = stack.enter_context(PeakMemory(served.process.pid))
+        doors = await stack.enter_async_context(Doors(served.rest, served.grpc, whole("jpeg", 160)))
         for turn in count():
             report = await deliver(sample(DAMAGED, seed=turn), doors)
             faults += report.faults
@@ -73,14 +78,14 @@ async def test_memory_stays_flat_under_mixed_corrupt_and_huge_inputs(start_gatew
             sent += report.sent + len(doors.neighbours) + 3 * len(photos)
             doors.neighbours.clear()
             passed_s = time.monotonic() - began_s
-            readings.append((passed_s, resident_bytes(served.process.pid)))
+            readings.append((passed_s, memory_bytes(served.process.pid)))
             if passed_s > 60 * MINUTES and turn >= LEAST_ROUNDS:
                 break
-    seconds, resident = np.array(readings, dtype=np.float64).T
-    found, log = growth(seconds / 3600, resident), served.log.read_text()
-    at_most = peak_resident_bytes(served.process.pid)
+    seconds, held = np.array(readings, dtype=np.float64).T
+    found, log = growth(seconds / 3600, held), served.log.read_text()
+    at_most = memory.most_bytes
     sys.stdout.write(
-        f"\n{sent} inputs in {seconds[-1] / 60:.1f} minutes and {len(readings)} rounds: {resident[-1] / 1e6:.0f} MB "
+        f"\n{sent} inputs in {seconds[-1] / 60:.1f} minutes and {len(readings)} rounds: {held[-1] / 1e6:.0f} MB "
         f"afterwards, {at_most / 1e6:.0f} MB at most, growth in the second half {found.slope / 1e6:.1f} MB an hour "
         f"(95 % interval {found.low / 1e6:.1f} to {found.high / 1e6:.1f})\n"
     )
@@ -89,5 +94,5 @@ async def test_memory_stays_flat_under_mixed_corrupt_and_huge_inputs(start_gatew
     assert served.process.poll() is None
     assert "Traceback" not in log
     assert " ERROR " not in log
-    assert resident.max() < MAX_RESIDENT_BYTES
+    assert at_most < MAX_BYTES
     assert found.high < FLAT_BELOW_BYTES_PER_HOUR

@@ -24,7 +24,7 @@ from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.errors import CallCancelledError, DeadlineError, WorkerFailedError
 from ferserve.serving.memory_budget import Grant
 from ferserve.serving.preparer import FREE_BYTES, CropsWork, OcclusionWork, PhotoWork
-from ferserve.serving.preparers import remote
+from ferserve.serving.preparers import processes, remote
 from ferserve.serving.preparers.messages import PreparerSettings, RemoteError
 from ferserve.serving.preparers.nursery import Nursery
 from ferserve.serving.preparers.processes import ProcessSite
@@ -42,12 +42,16 @@ class Watcher:
 
     def __init__(self):
         self.ready = self.lost = 0
+        self.can = []
 
     def preparers(self, ready):
         self.ready = ready
 
     def preparer_lost(self):
         self.lost += 1
+
+    def can_prepare(self, any_can):
+        self.can.append(any_can)
 
 
 @pytest.fixture
@@ -288,6 +292,19 @@ async def test_processes_import_nothing_from_the_folder_that_they_are_started_in
     (tmp_path / "numpy.py").write_text("raise SystemExit('this came with the pictures')")
     monkeypatch.chdir(tmp_path)
     await start_site()
+
+
+async def test_only_where_no_process_can_be_had_nobody_prepares(start_site, watcher, monkeypatch, face_photo):
+    site = await start_site()
+    assert watcher.can == [True]
+    monkeypatch.setattr(processes, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(site._nursery, "_program", "no.such.program")
+    site._nursery._process.kill()
+    await until(lambda: watcher.can == [True, False])
+    assert watcher.ready == 0
+    monkeypatch.setattr(site._nursery, "_program", fragile_zygote.__name__)
+    assert len((await outcome(site, photo_work(face_photo))).faces) > 0
+    assert watcher.can[-1]
 
 
 OWNER = """

@@ -126,16 +126,16 @@ async def running_engine(
         ConfigError: the settings ask for workers that are not installed.
     """
     async with AsyncExitStack() as stack:
+        board = WorkerBoard(metrics.workers)
         site = await stack.enter_async_context(
             running_site(
                 config.analyzer,
                 detector=config.models.detector,
                 limits=config.decode,
-                observer=metrics,
+                observer=_SeenPreparers(metrics, board),
                 clock=CLOCK,
             )
         )
-        board = WorkerBoard(metrics.workers)
         shelf = ModelShelf(
             workers=config.workers,
             embedded=config.embedded,
@@ -163,3 +163,12 @@ async def running_engine(
         )
         stack.push_async_callback(analyzer.close)
         yield Engine(analyzer=analyzer, shelf=shelf, admission=admission, workers=board, detector=site.detector)
+
+
+class _SeenPreparers:
+    """The `PreparersObserver`: what is counted, and whether the gateway is ready."""
+
+    def __init__(self, metrics: Metrics, board: WorkerBoard) -> None:
+        self.preparers = metrics.preparers
+        self.preparer_lost = metrics.preparer_lost
+        self.can_prepare = board.can_prepare

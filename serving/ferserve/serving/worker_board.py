@@ -80,11 +80,18 @@ class WorkerBoard:
         self._metrics = metrics
         self._models: dict[str, ModelWorkers] = {}
         self._listeners: list[Callable[[bool], None]] = []
+        self._can_prepare = True
 
     @property
     def any_works(self) -> bool:
-        """Whether at least one model is served."""
-        return any(model.any_works for model in self._models.values())
+        """Whether at least one model is served, and photos are prepared for it."""
+        return self._can_prepare and any(model.any_works for model in self._models.values())
+
+    def can_prepare(self, any_can: bool) -> None:  # noqa: FBT001 -- the one thing that it says
+        """Whether anybody prepares photos; taken to be so until told otherwise."""
+        if self._can_prepare is not any_can:
+            self._can_prepare = any_can
+            self._tell()
 
     def show(self, model: str, workers: ModelWorkers) -> None:
         """These serve a model from now on, in the place of those before."""
@@ -99,7 +106,7 @@ class WorkerBoard:
         return self._models[model].workers
 
     def subscribe(self, listener: Callable[[bool], None]) -> None:
-        """Call `listener` with whether at least one model is served: now, and whenever a circuit changes."""
+        """Call `listener` with whether at least one model is served: now, and when it may have changed."""
         self._listeners.append(listener)
         listener(self.any_works)
 

@@ -47,6 +47,9 @@ class PreparersObserver(Protocol):
     def preparer_lost(self) -> None:
         """One ended that was not told to."""
 
+    def can_prepare(self, any_can: bool) -> None:  # noqa: FBT001 -- the one thing that it says
+        """Whether one is there, or is thought to be there again in a moment; so until told otherwise."""
+
 
 class ProcessSite:
     """Takes steps in processes; see `start`.
@@ -141,6 +144,7 @@ class ProcessSite:
         self._ready.append(preparer)
         self._any_ready.set()
         self._observer.preparers(len(self._ready))
+        self._observer.can_prepare(True)
 
     def _on_lost(self, preparer: RemotePreparer) -> None:
         if preparer not in self._ready:
@@ -163,6 +167,8 @@ class ProcessSite:
                 return await self._add()
             except (FerserveError, PreparerLostError) as error:
                 logger.error("no process to prepare photos in the place of the last one: %s", error)  # noqa: TRY400 - its own words
+            if not self._ready:
+                self._observer.can_prepare(False)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

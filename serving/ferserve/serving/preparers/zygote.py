@@ -14,7 +14,6 @@ import signal
 import socket
 import struct
 import sys
-from contextlib import suppress
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -66,10 +65,11 @@ class Zygote:
                         self._bury()
 
     def end(self) -> None:
-        """End all preparers."""
+        """End all preparers, and wait for it."""
         for pid in self._pids.values():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)  # nobody else buries them, so it is still theirs
+        for pid in self._pids.values():
+            os.waitpid(pid, 0)
 
     def _obey(self) -> bool:
         """Follow one order; False if none will come any more."""
