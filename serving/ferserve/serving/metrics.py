@@ -8,7 +8,7 @@ sets (stages, reasons, loaded archives), never from what a caller sends.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from ferserve.faces.errors import Reason
 from ferserve.faces.labels import Expression
@@ -16,6 +16,7 @@ from ferserve.serving.admission import Bound
 from ferserve.serving.counted.faces import Faces
 from ferserve.serving.counted.info import Info
 from ferserve.serving.counted.load import BatchMetrics, Load, PreparationMetrics
+from ferserve.serving.counted.process import FamilyCollector
 from ferserve.serving.counted.requests import Requests, Streams
 from ferserve.serving.counted.workers import WorkerMetrics, Workers
 from ferserve.serving.requests import ModelInfo, Priority
@@ -39,7 +40,7 @@ class Metrics:
         self._load = Load(self.registry)
         self._workers = Workers(self.registry)
         self._info = Info(self.registry)
-        ProcessCollector(namespace="ferserve", registry=self.registry)
+        FamilyCollector(self.registry)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus's text format; send it as `CONTENT_TYPE`."""

@@ -5,6 +5,7 @@ buffer and never copied into another one. Both ends are one program on one machi
 """
 
 import pickle
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -119,6 +120,12 @@ class Connection:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         end.setblocking(True)
+        self._poll = select.poll()
+        self._poll.register(end, select.POLLIN)
+
+    def has_more(self) -> bool:
+        """Whether `receive` would find something; also the end."""
+        return bool(self._poll.poll(0))
 
     def send(self, message: object) -> None:
         """Send a message; small pictures' crops and no more, so no buffers beside it."""

@@ -1,23 +1,24 @@
-"""A preparer's own process: hears of photos, takes their steps, and says what came of each.
+"""A preparer's own process: hears of photos, takes their steps, and says what came of each. One thread does it all.
 
-The main thread listens. A photo begins on one thread, and goes on, once it was parked, on another: so at most two
-photos have pixels here, and one that is parked never waits behind a new one. Whoever waits for the next turn is said
-by a byte of memory that all preparers share with the gateway.
+Between two steps it listens. A photo that was parked goes on only where no new one is in the works, so at most two
+photos have pixels here. Whether others wait for a turn is said by a byte of memory that all preparers share with the
+gateway.
 """
 
 import os
-import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.faces.detectors import load_detector
 from ferserve.faces.errors import FerserveError
 from ferserve.serving.allocator import return_unused_pages
-from ferserve.serving.preparer import FREE_BYTES, Caller, Preparer, Work
+from ferserve.serving.errors import CallCancelledError
+from ferserve.serving.preparer import FREE_BYTES, Caller, Preparer, Steps
 from ferserve.serving.preparers.messages import (
     Abandon,
     Begin,
@@ -28,8 +29,8 @@ from ferserve.serving.preparers.messages import (
     Said,
     Started,
 )
-from ferserve.serving.preparers.protocol import Parked
-from ferserve.serving.preparers.turns import Turns, ending_with
+from ferserve.serving.preparers.protocol import PARKED
+from ferserve.serving.preparers.turns import ending_with
 
 CLOCK: Final = time.monotonic
 """The gateway's: deadlines are readings of it, and it is the same in all processes of a machine."""
@@ -46,6 +47,24 @@ def load_preparer(settings: PreparerSettings) -> tuple[Preparer, str]:
     return preparer, detector.name
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Photo:
+    """A photo in the works.
+
+    Attributes:
+        parks: whether it may be left half done.
+        has_place: it was parked once, and may be again.
+        turn_began_s: None while it is parked, or its turn is still to begin.
+    """
+
+    number: int
+    steps: Steps[object]
+    caller: Caller
+    parks: bool
+    has_place: bool = False
+    turn_began_s: float | None = None
+
+
 class PreparerProcess:
     """Takes the steps of the photos that come through a connection.
 
@@ -60,10 +79,9 @@ class PreparerProcess:
         self._preparer = preparer
         self._turn_s = turn_s
         self._others_wait = others_wait
-        self._photos: dict[int, Turns[object]] = {}
-        self._begun, self._parked = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("begun", "parked"))
-        self._place = threading.Semaphore(1)
-        self._saying = threading.Lock()
+        self._photos: dict[int, _Photo] = {}
+        self._begun: deque[_Photo] = deque()
+        self._resumed: deque[_Photo] = deque()
 
     def serve(self) -> None:
         """Until the connection ends.
@@ -72,47 +90,61 @@ class PreparerProcess:
             EOFError, OSError: it ended.
         """
         while True:
-            message = self._connection.receive()
-            match message:
-                case Begin():
-                    caller = Caller(deadline_s=message.deadline_s, granted_bytes=message.granted_bytes)
-                    turns = self._turns(message.work, caller)
-                    self._photos[message.photo] = turns
-                    is_over = self._is_over if message.parks else _never
-                    self._begun.submit(self._turn, message.photo, turns, is_over)
-                case GoOn():
-                    self._parked.submit(self._turn, message.photo, self._photos[message.photo], self._is_over)
-                case Abandon():
-                    found = self._photos.get(message.photo)
-                    if found is not None and found.abandon():
-                        self._say(message.photo, None)
-            del message  # the picture is the photo's alone
+            while not (self._begun or self._resumed) or self._connection.has_more():
+                self._hear(self._connection.receive())
+            self._step(self._begun or self._resumed)
 
-    def _turns(self, work: Work[object], caller: Caller) -> Turns[object]:
-        pages_go = caller.granted_bytes > FREE_BYTES
-        steps = ending_with(work.steps(self._preparer, caller), return_unused_pages if pages_go else _nothing)
-        return Turns(steps, caller, self._place, CLOCK, keeps_place=True)
+    def _hear(self, message: object) -> None:
+        match message:
+            case Begin():
+                caller = Caller(deadline_s=message.deadline_s, granted_bytes=message.granted_bytes)
+                steps = ending_with(
+                    message.work.steps(self._preparer, caller),
+                    return_unused_pages if caller.granted_bytes > FREE_BYTES else _nothing,
+                )
+                photo = _Photo(number=message.photo, steps=steps, caller=caller, parks=message.parks)
+                self._photos[message.photo] = photo
+                self._begun.append(photo)
+            case GoOn():
+                self._resumed.append(self._photos[message.photo])
+            case Abandon() if message.photo in self._photos:
+                self._abandon(self._photos[message.photo])
 
-    def _turn(self, photo: int, turns: Turns[object], is_over: Callable[[float], bool]) -> None:
+    def _step(self, turns: deque[_Photo]) -> None:
+        """The next step of the first of these photos."""
+        photo = turns[0]
+        if photo.turn_began_s is None:
+            photo.turn_began_s = CLOCK()
         try:
-            outcome = turns.have_turn(is_over)
+            next(photo.steps)
+        except StopIteration as done:
+            outcome: object = done.value
         except (FerserveError, MemoryNeededError) as error:
             outcome = error
         except Exception:  # noqa: BLE001 - whoever waits in the gateway hears of it
             outcome = RemoteError(traceback.format_exc())
-        self._say(photo, outcome)
-
-    def _say(self, photo: int, outcome: object) -> None:
-        if not isinstance(outcome, Parked):
-            self._photos.pop(photo, None)
-        with self._saying:
-            try:
-                self._connection.send(Said(photo, outcome))
-            except OSError:  # the gateway is gone, which the main thread hears too
+        else:
+            if not self._is_over(photo, CLOCK() - photo.turn_began_s):
                 return
+            outcome, photo.has_place, photo.turn_began_s = PARKED, True, None
+        turns.popleft()
+        if outcome is not PARKED:
+            del self._photos[photo.number]
+        self._connection.send(Said(photo.number, outcome))
 
-    def _is_over(self, taken_s: float) -> bool:
-        return taken_s >= self._turn_s and self._others_wait()
+    def _is_over(self, photo: _Photo, taken_s: float) -> bool:
+        """Whether a turn ends before its photo is done."""
+        if not photo.parks or taken_s < self._turn_s or not self._others_wait():
+            return False
+        return photo.has_place or not any(other.has_place for other in self._photos.values())
+
+    def _abandon(self, photo: _Photo) -> None:
+        for turns in (self._begun, self._resumed):
+            if photo in turns:
+                turns.remove(photo)
+        photo.steps.close()
+        del self._photos[photo.number]
+        self._connection.send(Said(photo.number, CallCancelledError("the caller left")))
 
 
 def serve(connection: Connection, settings: PreparerSettings, others_wait: Callable[[], bool]) -> None:
@@ -127,10 +159,6 @@ def serve(connection: Connection, settings: PreparerSettings, others_wait: Calla
         PreparerProcess(connection, preparer, turn_s=settings.turn_s, others_wait=others_wait).serve()
     except (EOFError, OSError):
         return
-
-
-def _never(_taken_s: float) -> bool:
-    return False
 
 
 def _nothing() -> None:

@@ -18,7 +18,6 @@ class Turns(Generic[ResultT]):
 
     Args:
         parking: a place for each photo that may wait half done.
-        keeps_place: a photo that was parked once keeps its place until it is done, and so finds it again.
     """
 
     def __init__(
@@ -27,15 +26,11 @@ class Turns(Generic[ResultT]):
         caller: Caller,
         parking: threading.Semaphore,
         clock: Callable[[], float],
-        *,
-        keeps_place: bool = False,
     ) -> None:
         self._steps = steps
         self._caller = caller
         self._parking = parking
         self._clock = clock
-        self._keeps_place = keeps_place
-        self._has_place = False
         self._is_parked = False
         self._between_steps = threading.Lock()
 
@@ -50,52 +45,35 @@ class Turns(Generic[ResultT]):
         began_s = self._clock()
         with self._between_steps:
             self._check_caller()
-            self._is_parked = False
-            if not self._keeps_place:
-                self._leave_place()
-        try:
-            while True:
-                try:
-                    next(self._steps)
-                except StopIteration as done:
-                    result: ResultT = done.value
-                    return result
-                with self._between_steps:
-                    self._check_caller()
-                    if is_over(self._clock() - began_s) and self._has_or_takes_place():
-                        self._is_parked = True
-                        return PARKED
-        finally:
+            self._leave_parking()
+        while True:
+            try:
+                next(self._steps)
+            except StopIteration as done:
+                result: ResultT = done.value
+                return result
             with self._between_steps:
-                if not self._is_parked:
-                    self._leave_place()
+                self._check_caller()
+                if is_over(self._clock() - began_s) and self._parking.acquire(blocking=False):
+                    self._is_parked = True
+                    return PARKED
 
-    def abandon(self) -> bool:
-        """Nobody waits for it any more; what it holds is let go of now, or by its thread after this step.
-
-        Returns:
-            Whether it was parked, so that no thread will say anything of it again.
-        """
+    def abandon(self) -> None:
+        """Nobody waits for it any more; what it holds is let go of now, or by its thread after this step."""
         with self._between_steps:
             self._caller.has_left = True
-            was_parked, self._is_parked = self._is_parked, False
+            self._leave_parking()
             with suppress(ValueError):  # a thread is in the middle of a step
                 self._steps.close()
-                self._leave_place()
-            return was_parked
 
     def _check_caller(self) -> None:
         if self._caller.has_left:
             self._steps.close()
             raise CallCancelledError("the caller left")
 
-    def _has_or_takes_place(self) -> bool:
-        self._has_place = self._has_place or self._parking.acquire(blocking=False)
-        return self._has_place
-
-    def _leave_place(self) -> None:
-        if self._has_place:
-            self._has_place = False
+    def _leave_parking(self) -> None:
+        if self._is_parked:
+            self._is_parked = False
             self._parking.release()
 
 
