@@ -98,13 +98,18 @@ SERVICE: Final = Dashboard(
             Panel(
                 title="Memory",
                 queries={"{{instance}}": f"ferserve_process_resident_memory_bytes{{{JOB}}}"},
-                says="Resident, by gateway.",
+                says="By gateway, with all processes of its own; what they share counts once.",
                 unit="bytes",
             ),
             Panel(
                 title="CPU",
                 queries={"{{instance}}": f"rate(ferserve_process_cpu_seconds_total{{{JOB}}}{RATE})"},
-                says="Cores in use, by gateway.",
+                says="Cores in use, by gateway, with all processes of its own.",
+            ),
+            Panel(
+                title="Processes that died",
+                queries={"{{instance}}": f"increase(ferserve_preparers_lost_total{{{JOB}}}{RATE})"},
+                says="Of those that decode and search pictures; each is replaced, and its pictures are tried again.",
             ),
             Panel(
                 title="Certificates",

@@ -26,6 +26,7 @@ REFUSED = f'ferserve_refused_total{{{JOB},reason="time",priority="bulk"}}'
 IN_FLIGHT = f"ferserve_in_flight_images{{{JOB}}}"
 WORKER_FAILED = f"ferserve_worker_failed_faces_total{{{MODEL}}}"
 WORKER_UP = f'ferserve_worker_up{{{MODEL},worker="w:1"}}'
+LOST = f"ferserve_preparers_lost_total{{{JOB}}}"
 SECOND_UP = 'up{job="ferserve",instance="b"}'
 BUILD = f'ferserve_build_info{{{JOB},version="1"}}'
 FACES = f"ferserve_faces_total{{{MODEL}}}"
@@ -53,6 +54,7 @@ CALM = {
     f"ferserve_in_flight_images_limit{{{JOB}}}": "64x200",
     WORKER_FAILED: "0x200",
     WORKER_UP: "1x200",
+    LOST: "0x200",
     FACES: "0+600x200",
     UNCERTAIN: "0+120x200",
     NO_FACE: "0+60x200",
@@ -111,6 +113,8 @@ SCENARIOS = [
     Scenario("a worker failed once", {WORKER_FAILED: "0x127 100x73"}, near="FerserveWorkerFailing"),
     Scenario("a worker is out", {WORKER_UP: "1x110 0x90"}, "FerserveWorkerDown"),
     Scenario("a worker was out for a while", {WORKER_UP: "1x110 0x15 1x80"}, near="FerserveWorkerDown"),
+    Scenario("a picture a minute kills its decoder", {LOST: "0+1x200"}, "FerservePreparersDie"),
+    Scenario("two processes died", {LOST: "0x120 2x80"}, near="FerservePreparersDie"),
     Scenario("a gateway is gone", {SECOND_UP: "1x120 0x80"}, "FerserveGatewayDown"),
     Scenario("a gateway restarts", {SECOND_UP: "1x123 0x3 1x73"}, near="FerserveGatewayDown"),
     Scenario("no gateway is seen", {BUILD: "1x110 stale"}, "FerserveAbsent"),
