@@ -10,7 +10,7 @@ from tests.damaged.doors import Doors
 from tests.damaged.expected import ANSWERED
 from tests.damaged.inputs import RpcMessage
 from tests.damaged.pictures import encode, face, whole
-from tests.e2e import leaky_zygote
+from tests.e2e import leaky_gateway
 from tests.e2e.growth import Growth, growth
 
 from ferserve.serving.process_family import PeakMemory, memory_bytes
@@ -26,7 +26,7 @@ MAX_BYTES = 350 * 10**6
 WITH_DETECTION = (0, 1, 3, 4)
 """Turns of the doors that take photos, and not crops, of which nobody sends twelve million pixels."""
 PATIENT = "[analyzer]\ndefault_deadline_ms = 3600000"  # a slow machine is not what is tested
-LEAKY = (sys.executable, str(Path(__file__).with_name("leaky_gateway.py")))
+LEAKY = (sys.executable, str(Path(leaky_gateway.__file__)))
 
 
 async def measured_growth(served) -> Growth:
@@ -68,7 +68,7 @@ async def test_memory_stays_flat(start_gateway):
 async def test_a_planted_leak_is_seen(start_gateway):
     found = await measured_growth(start_gateway(launcher=LEAKY))
     assert not is_flat(found)
-    assert found.low > leaky_zygote.LEAK_BYTES / 2
+    assert found.low > leaky_gateway.LEAK_BYTES / 2
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,10 @@ def pids(site):
     return [preparer.started.result().pid for preparer in site._ready]
 
 
+def origin_pid(site):
+    return site._nursery._origin.pid
+
+
 async def until(holds):
     async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - processes tell the test nothing
@@ -274,7 +278,7 @@ async def test_all_is_there_again_after_the_process_died_that_the_others_are_for
     before = pids(site)
     asked = asyncio.gather(*(outcome(site, photo_work(face_photo)) for _ in range(4)))
     await asyncio.sleep(0)
-    site._nursery._process.kill()
+    os.kill(origin_pid(site), signal.SIGKILL)
     assert [len(photo.faces) > 0 for photo in await asked] == [True] * 4
     await until(lambda: watcher.lost == 2 and watcher.ready == 2)
     assert not set(pids(site)) & set(before)
@@ -299,7 +303,7 @@ async def test_only_where_no_process_can_be_had_nobody_prepares(start_site, watc
     assert watcher.can == [True]
     monkeypatch.setattr(processes, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(site._nursery, "_program", "no.such.program")
-    site._nursery._process.kill()
+    os.kill(origin_pid(site), signal.SIGKILL)
     await until(lambda: watcher.can == [True, False])
     assert watcher.ready == 0
     monkeypatch.setattr(site._nursery, "_program", fragile_zygote.__name__)
@@ -309,11 +313,11 @@ async def test_only_where_no_process_can_be_had_nobody_prepares(start_site, watc
 
 OWNER = """
 import asyncio
-from tests.integration.test_preparers import SETTINGS, Nursery, ProcessSite, Watcher, pids
+from tests.integration.test_preparers import SETTINGS, Nursery, ProcessSite, Watcher, origin_pid, pids
 
 async def main():
     site = await ProcessSite.start(Nursery(SETTINGS), slots=2, observer=Watcher())
-    print(site._nursery._process.pid, *pids(site), flush=True)
+    print(origin_pid(site), *pids(site), flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())

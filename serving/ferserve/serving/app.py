@@ -25,6 +25,7 @@ from ferserve.serving.health import Health
 from ferserve.serving.http_server import HttpServer, bind
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.observing import LoggedRequests, RequestObserver
+from ferserve.serving.preparers.origin import Origin
 from ferserve.serving.rest_api import create_rest_app
 from ferserve.serving.rest_stream import max_message_bytes
 from ferserve.serving.tls import ServerTls, server_tls
@@ -37,20 +38,23 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger(__name__)
 
 
-def run(config: ServeConfig, announce: Callable[[str], None]) -> None:
+def run(config: ServeConfig, announce: Callable[[str], None], origin: Origin | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     Args:
         announce: gets one line for each address once requests are taken.
+        origin: what processes that prepare photos are forked from, where that was forked already.
     Raises:
         ArchiveError, WorkerFailedError, StartError: it cannot start; nothing is left listening.
     """
     archives = open_archives(config.models)  # before any port opens
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_signal(config, archives, announce))
+        runner.run(_until_signal(config, archives, announce, origin))
 
 
-async def _until_signal(config: ServeConfig, archives: Sequence[Archive], announce: Callable[[str], None]) -> None:
+async def _until_signal(
+    config: ServeConfig, archives: Sequence[Archive], announce: Callable[[str], None], origin: Origin | None
+) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
     def begin_drain() -> None:
@@ -60,11 +64,15 @@ async def _until_signal(config: ServeConfig, archives: Sequence[Archive], announ
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, begin_drain)
-    await serve(config, archives, announce, stop)
+    await serve(config, archives, announce, stop, origin)
 
 
 async def serve(
-    config: ServeConfig, archives: Sequence[Archive], announce: Callable[[str], None], stop: asyncio.Event
+    config: ServeConfig,
+    archives: Sequence[Archive],
+    announce: Callable[[str], None],
+    stop: asyncio.Event,
+    origin: Origin | None = None,
 ) -> None:
     """Run checked archives behind all servers until `stop` is set, then drain.
 
@@ -72,7 +80,7 @@ async def serve(
         ArchiveError, WorkerFailedError, StartError: it cannot start, or a server ended by itself.
     """
     metrics, gate = Metrics(), gate_of(config.access, CLOCK)
-    async with running_engine(config, archives, metrics, gate) as engine:
+    async with running_engine(config, archives, metrics, gate, origin) as engine:
         gateway = Gateway(config, engine, metrics, gate)
         try:
             await gateway.start()

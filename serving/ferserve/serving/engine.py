@@ -22,6 +22,7 @@ from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.policy import BatchPolicyConfig
+from ferserve.serving.preparers.origin import Origin
 from ferserve.serving.preparers.starting import running_site
 from ferserve.serving.shelf import ModelShelf
 from ferserve.serving.worker_board import WorkerBoard
@@ -114,13 +115,18 @@ def open_archives(config: ModelsConfig) -> list[Archive]:
 
 @asynccontextmanager
 async def running_engine(
-    config: EngineConfig, archives: Sequence[Archive], metrics: Metrics, gate: Gate = OPEN
+    config: EngineConfig,
+    archives: Sequence[Archive],
+    metrics: Metrics,
+    gate: Gate = OPEN,
+    origin: Origin | None = None,
 ) -> AsyncIterator[Engine]:
     """Run checked archives until the block ends; embedded workers have scored for real before it begins.
 
     Args:
         archives: as `open_archives` gives them; the first one is the default.
         gate: who may ask; everybody unless told otherwise.
+        origin: what processes are forked from, where that was forked already.
     Raises:
         ArchiveError, WorkerFailedError: an archive's graph does not run, or not in the precision asked for.
         ConfigError: the settings ask for workers that are not installed.
@@ -134,6 +140,7 @@ async def running_engine(
                 limits=config.decode,
                 observer=_SeenPreparers(metrics, board),
                 clock=CLOCK,
+                origin=origin,
             )
         )
         shelf = ModelShelf(

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
+"""For a process that will be forked: NumPy's library starts threads when it is imported, and they do not survive it."""
 _SAID: Final = {-number: number.name for number in signal.Signals}
 
 

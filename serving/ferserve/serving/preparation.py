@@ -81,6 +81,7 @@ class PreparationStage:
             return await turns(None)
         except MemoryNeededError as error:
             needed_bytes = error.needed_bytes
+            error.with_traceback(None)  # which would hold the picture until the next collection of garbage
         while True:
             grant = await self._memory.take(needed_bytes, flow=flow, priority=priority, deadline_s=deadline_s)
             waited_s = self._clock() - began_s
@@ -89,6 +90,7 @@ class PreparationStage:
                 return replace(outcome, queued_s=waited_s + outcome.queued_s)
             except MemoryNeededError as error:  # its head did not announce all of it
                 needed_bytes = error.needed_bytes
+                error.with_traceback(None)
             finally:
                 grant.let_go()
 

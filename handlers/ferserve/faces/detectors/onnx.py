@@ -155,14 +155,30 @@ class OnnxDetector:
         # Of another thread's run in between this may be wrong, which costs a little time or memory and nothing else.
         keeps_memory = blob.shape == self._last_shape and blob.shape[2] * blob.shape[3] < LARGE_WINDOW_PIXELS
         self._last_shape = blob.shape
-        run_options = None if keeps_memory else self._giving_back
-        return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), {self._input: blob}, run_options), strict=True))
+        return self._run_keeping_memory(blob) if keeps_memory else self._run_giving_back(blob)
+
+    def _run_keeping_memory(self, blob: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), {self._input: blob}), strict=True))
+
+    def _run_giving_back(self, blob: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """The outputs lie outside the arena: where one of them lies in it, 12 MB around it would not be given back."""
+        _, _, height, width = blob.shape
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self._input, blob)
+        outputs = {
+            name: np.empty((1, (height // stride) * (width // stride), numbers), np.float32)
+            for name, (stride, numbers) in OUTPUTS.items()
+        }
+        for name, output in outputs.items():
+            binding.bind_output(name, "cpu", 0, np.float32, output.shape, output.ctypes.data)
+        self._session.run_with_iobinding(binding, self._giving_back)
+        return outputs
 
     def _try_out(self) -> None:
         """One real run, of different width and height where the network allows: grids that are no grids show here."""
         width, height = self._fixed[0] or 3 * PAD_TO_PX, self._fixed[1] or 2 * PAD_TO_PX
         try:
-            outputs = self._outputs(np.zeros((1, 3, height, width), dtype=np.float32))
+            outputs = self._run_keeping_memory(np.zeros((1, 3, height, width), dtype=np.float32))
         except Exception as error:  # ONNX Runtime raises many types without a common base
             raise ArchiveError(f"detector: it cannot run at {width} x {height}: {type(error).__name__}") from error
         for name, (stride, numbers) in OUTPUTS.items():

@@ -1,7 +1,7 @@
 """`ferserve serve`: gRPC, REST and the admin port."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from ferserve.serving.commands.options import (
     models_section,
 )
 from ferserve.serving.commands.tls_options import ClientAuthority, ServerCertificate, ServerKey
+
+if TYPE_CHECKING:
+    from ferserve.serving.preparers.origin import Origin
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 
@@ -48,6 +51,7 @@ def serve(
     import os
 
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or each failed handshake writes a line, in a form of gRPC's own
+    origin = None if print_config or preparation == "threads" else _forked_origin()
     from ferserve.serving.allocator import return_large_buffers
     from ferserve.serving.app import run
     from ferserve.serving.config import ServeConfig
@@ -70,7 +74,19 @@ def serve(
     configure_logging(settings.log)
     return_large_buffers()
     switch_often()
-    run(settings, typer.echo)
+    run(settings, typer.echo, origin)
+
+
+def _forked_origin() -> "Origin":
+    """What processes are forked from that prepare photos: before the gateway imports more, and starts threads."""
+    import os
+
+    from ferserve.serving.own_process import ONE_THREAD
+
+    os.environ.update(ONE_THREAD)
+    from ferserve.serving.preparers.origin import Origin
+
+    return Origin.forked()
 
 
 def _given(**values: Any) -> dict[str, Any]:

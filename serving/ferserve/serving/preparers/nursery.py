@@ -2,29 +2,22 @@
 
 import asyncio
 import logging
-import mmap
-import os
 import socket
-import subprocess
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Final
 
 from ferserve.serving.errors import WorkerFailedError
-from ferserve.serving.own_process import ending_text, start_program
+from ferserve.serving.own_process import ending_text
 from ferserve.serving.preparers import zygote
 from ferserve.serving.preparers.messages import PreparerSettings, frame
+from ferserve.serving.preparers.origin import Origin, SharedPage
 from ferserve.serving.preparers.remote import PreparerLostError, RemotePreparer
 
 logger = logging.getLogger(__name__)
-STOP_TIMEOUT_S: Final = 5.0
 START_TIMEOUT_S: Final = 60.0
 """Imports on a busy machine, and the detector."""
-ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""NumPy's library starts its threads when it is imported, and they would not survive a fork."""
 
 
 class Nursery:
@@ -32,23 +25,27 @@ class Nursery:
 
     Args:
         settings: what every preparer is told.
-        program: the module to run; another one in tests.
+        origin: what the first of them are forked from; one is started where there is none, or it has died.
+        program: the module that is started then; another one in tests.
     """
 
-    def __init__(self, settings: PreparerSettings, *, program: str = zygote.__name__) -> None:
+    def __init__(
+        self, settings: PreparerSettings, *, origin: Origin | None = None, program: str = zygote.__name__
+    ) -> None:
         self._settings = settings
         self._program = program
         self._numbers = count()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._orders: socket.socket | None = None
+        self._page = SharedPage() if origin is None else origin.page
+        self._unused = origin
+        self._origin: Origin | None = None
         self._starting = asyncio.Lock()
         self._living: dict[int, RemotePreparer] = {}
-        self._flags_descriptor = _shared_page()
-        self._flags = mmap.mmap(self._flags_descriptor, mmap.PAGESIZE)
+        self._burials: set[asyncio.Task[None]] = set()
 
     def others_wait(self, they_do: bool) -> None:  # noqa: FBT001 -- the one thing that it says
         """Tell all preparers whether a turn that has lasted its time is to end, without a word."""
-        self._flags[0] = they_do
+        if not self._page.bytes.closed:
+            self._page.bytes[0] = they_do
 
     async def fork(self, on_lost: Callable[[RemotePreparer], None]) -> RemotePreparer:
         """A preparer that has said that it is there.
@@ -83,58 +80,66 @@ class Nursery:
 
     async def close(self) -> None:
         """End all of them at once."""
-        self._let_orders_go()
-        if self._process is not None:
-            await asyncio.to_thread(_end, self._process)
-        self._flags.close()
-        os.close(self._flags_descriptor)
+        if self._origin is not None:
+            self._let_go(self._origin)
+        if self._unused is not None:
+            self._unused.orders.close()
+            await asyncio.to_thread(self._unused.bury)
+        await asyncio.gather(*self._burials)
+        self._page.close()
 
     async def _order(self, order: bytes, number: int, *descriptors: int) -> None:
-        """Give an order to the zygote, which is started at the first one, and anew after it has died."""
+        """Give an order to the zygote, which is told its settings first."""
         async with self._starting:
-            if self._orders is None:
-                await self._start()
-        assert self._orders is not None
+            if self._origin is None:
+                self._origin = await self._started()
         try:
-            socket.send_fds(self._orders, [zygote.ORDER.pack(order, number)], descriptors)
+            socket.send_fds(self._origin.orders, [zygote.ORDER.pack(order, number)], descriptors)
         except OSError as error:
             raise PreparerLostError from error
 
-    async def _start(self) -> None:
-        if self._process is not None:  # it has died
-            await asyncio.to_thread(_end, self._process)
-        ours, its = socket.socketpair()
+    async def _started(self) -> Origin:
+        origin, self._unused = self._unused, None
         try:
-            self._process = await asyncio.to_thread(
-                start_program, self._program, its, self._flags_descriptor, environment=os.environ | ONE_THREAD
-            )
-            await asyncio.to_thread(_send_all, ours, frame(self._settings))
+            if origin is None:
+                origin = await asyncio.to_thread(Origin.started, self._program, self._page)
+            await asyncio.to_thread(_send_all, origin.orders, frame(self._settings))
         except OSError as error:
-            ours.close()
+            if origin is not None:
+                origin.orders.close()
+                await asyncio.to_thread(origin.bury)
             raise WorkerFailedError(f"no process for preparers can be started: {error.strerror}") from error
-        ours.setblocking(False)
-        self._orders = ours
-        asyncio.get_running_loop().add_reader(ours, self._on_endings)
+        origin.orders.setblocking(False)
+        asyncio.get_running_loop().add_reader(origin.orders, self._on_endings, origin)
+        return origin
 
-    def _on_endings(self) -> None:
-        assert self._orders is not None
+    def _on_endings(self, origin: Origin) -> None:
         with suppress(BlockingIOError):
             try:
-                came = self._orders.recv(zygote.ENDING.size * 64)  # records are written whole
+                came = origin.orders.recv(zygote.ENDING.size * 64)  # records are written whole
             except ConnectionError:
                 came = b""
             for number, code in zygote.ENDING.iter_unpack(came[: len(came) // zygote.ENDING.size * zygote.ENDING.size]):
                 self._buried(number, code)
             if not came:
-                self._zygote_died()
+                self._origin_died(origin)
 
-    def _zygote_died(self) -> None:
+    def _origin_died(self, origin: Origin) -> None:
         """All of its preparers end with it; the next order starts another one."""
-        self._let_orders_go()
         logger.error("the process that preparers are forked from has ended")
+        self._let_go(origin)
         for preparer in self._living.values():
             preparer.end()
         self._living.clear()
+
+    def _let_go(self, origin: Origin) -> None:
+        """It ends by itself, as its socket is closed; unless something is wrong with it."""
+        self._origin = None
+        asyncio.get_running_loop().remove_reader(origin.orders)
+        origin.orders.close()
+        task = asyncio.create_task(asyncio.to_thread(origin.bury))
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
 
     def _buried(self, number: int, code: int) -> None:
         preparer = self._living.pop(number, None)
@@ -142,37 +147,11 @@ class Nursery:
             logger.error("a process that prepares photos %s", ending_text(code))
 
     def _kill(self, number: int) -> None:
-        if self._orders is not None:
+        if self._origin is not None:
             with suppress(OSError):  # the zygote is dying, and all with it
-                self._orders.send(zygote.ORDER.pack(zygote.KILL, number))
-
-    def _let_orders_go(self) -> None:
-        if self._orders is not None:
-            asyncio.get_running_loop().remove_reader(self._orders)
-            self._orders.close()
-            self._orders = None
-
-
-def _shared_page() -> int:
-    """The descriptor of a page of memory that other processes can have too."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("ferserve-waiting")
-    else:
-        descriptor, name = tempfile.mkstemp()
-        Path(name).unlink()
-    os.ftruncate(descriptor, mmap.PAGESIZE)
-    return descriptor
+                self._origin.orders.send(zygote.ORDER.pack(zygote.KILL, number))
 
 
 def _send_all(to: socket.socket, parts: list[bytes | memoryview]) -> None:
     for part in parts:
         to.sendall(part)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """It ends by itself, as its socket is closed; unless something is wrong with it."""
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

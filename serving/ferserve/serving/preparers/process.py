@@ -120,7 +120,7 @@ class PreparerProcess:
         except StopIteration as done:
             outcome: object = done.value
         except (FerserveError, MemoryNeededError) as error:
-            outcome = error
+            outcome = error.with_traceback(None)  # which would hold this frame, and it the error
         except Exception:  # noqa: BLE001 - whoever waits in the gateway hears of it
             outcome = RemoteError(traceback.format_exc())
         else:

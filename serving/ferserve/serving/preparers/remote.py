@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar, cast
 
 from ferserve.faces.errors import FerserveError
+from ferserve.serving.allocator import return_unused_pages
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.memory_budget import Grant
 from ferserve.serving.preparer import FREE_BYTES, Work
@@ -147,7 +148,10 @@ class RemotePhoto(Generic[ResultT]):
             self.is_parked = False
             self._turn = asyncio.get_running_loop().create_future()
         assert self._turn is not None
-        return await self._turn
+        try:
+            return await self._turn
+        finally:
+            self._turn = None  # or an error's traceback would hold this, and this the error, and all that was sent
 
     def abandon(self) -> None:
         """Nobody waits for it any more; the process is given some time to be done with it."""
@@ -161,6 +165,7 @@ class RemotePhoto(Generic[ResultT]):
         self.is_parked = isinstance(outcome, Parked) and not self.is_abandoned
         if not isinstance(outcome, Parked):
             self._done()
+            self._give_back_later()
         if self._turn is None or self._turn.done():
             return
         if isinstance(outcome, Exception):
@@ -171,6 +176,8 @@ class RemotePhoto(Generic[ResultT]):
     def lost(self) -> None:
         """The process is gone, and with it all that was held."""
         self._done()
+        if self._grant is not None:
+            self._grant.let_go()
         if self._turn is not None and not self._turn.done():
             self._turn.set_exception(PreparerLostError())
 
@@ -182,5 +189,9 @@ class RemotePhoto(Generic[ResultT]):
         del self._preparer.photos[self._number]
         if self._silence is not None:
             self._silence.cancel()
+
+    def _give_back_later(self) -> None:
+        """What a large body left behind here on its way is the system's again before somebody else has this much."""
         if self._grant is not None:
-            self._grant.let_go()
+            grant, trimmed = self._grant, asyncio.get_running_loop().run_in_executor(None, return_unused_pages)
+            trimmed.add_done_callback(lambda _: grant.let_go())

@@ -15,6 +15,7 @@ from ferserve.serving.analyzer_config import AnalyzerConfig
 from ferserve.serving.cores import stand_back
 from ferserve.serving.preparers.messages import PreparerSettings
 from ferserve.serving.preparers.nursery import Nursery
+from ferserve.serving.preparers.origin import Origin
 from ferserve.serving.preparers.processes import PreparersObserver, ProcessSite
 from ferserve.serving.preparers.protocol import PreparationSite
 from ferserve.serving.preparers.threads import thread_site
@@ -30,12 +31,14 @@ async def running_site(
     limits: DecodeLimits,
     observer: PreparersObserver,
     clock: Callable[[], float],
+    origin: Origin | None = None,
 ) -> AsyncIterator[PreparationSite]:
     """A site that has searched a picture for real, until the block ends.
 
     Args:
         detector: as `load_detector` takes it.
         clock: seconds, rising; with processes the system's own, which is the same in all of them.
+        origin: what processes are forked from, where that was forked already; ended here in any case.
     Raises:
         FerserveError: the detector does not run, or a process.
     """
@@ -44,12 +47,14 @@ async def running_site(
         settings = PreparerSettings(
             detector=detector, limits=limits, max_decode_bytes=config.max_decode_bytes, turn_s=turn_s
         )
-        site = await ProcessSite.start(Nursery(settings), slots=config.threads, observer=observer)
+        site = await ProcessSite.start(Nursery(settings, origin=origin), slots=config.threads, observer=observer)
         try:
             yield site
         finally:
             await site.close()
         return
+    if origin is not None:
+        await asyncio.to_thread(origin.close)
     loaded = load_detector(detector)
     threads = ThreadPoolExecutor(config.threads, thread_name_prefix="prepare", initializer=stand_back)
     try:
