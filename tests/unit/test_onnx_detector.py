@@ -211,3 +211,12 @@ def test_a_small_input_is_kept_for_the_next_one_of_its_size_and_a_large_one_is_n
     assert inputs.of(small) is inputs.of(small)
     assert inputs.of(large) is not inputs.of(large)
     assert inputs.kept is None
+
+
+def test_a_run_that_gives_its_memory_back_finds_the_same(detector):
+    image = picture(96, 64, (24, 16), (64, 40))
+    detector.detect(picture(128, 128))  # another size, so that the next run gives back and the one after it does not
+    first, second = detector.detect(image), detector.detect(image)
+    assert [corners(face) for face in first] == [corners(face) for face in second]
+    assert [face.score for face in first] == [face.score for face in second]
+    assert len(first) == 2
