@@ -44,11 +44,15 @@ class Zygote:
     def __init__(self, gateway: socket.socket, flags: mmap.mmap) -> None:
         self._gateway = gateway
         self._flags = flags
-        self._settings: PreparerSettings = Connection(gateway).receive()
         self._pids: dict[int, int] = {}
 
     def serve(self) -> None:
-        """Until the gateway is gone."""
+        """Until the gateway is gone; its settings come first.
+
+        Raises:
+            EOFError, OSError: it went in between.
+        """
+        settings: PreparerSettings = Connection(self._gateway).receive()
         woken, wakes = _pipe()
         signal.signal(signal.SIGCHLD, _wake)
         signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
@@ -58,7 +62,7 @@ class Zygote:
             while True:
                 for key, _ in selector.select():
                     if key.fileobj is self._gateway:
-                        if not self._obey():
+                        if not self._obey(settings):
                             return
                     else:
                         os.read(woken, 512)
@@ -71,7 +75,7 @@ class Zygote:
         for pid in self._pids.values():
             os.waitpid(pid, 0)
 
-    def _obey(self) -> bool:
+    def _obey(self, settings: PreparerSettings) -> bool:
         """Follow one order; False if none will come any more."""
         order, descriptors, _, _ = socket.recv_fds(self._gateway, ORDER.size, 1)
         if len(order) < ORDER.size:
@@ -79,13 +83,20 @@ class Zygote:
         what, number = ORDER.unpack(order)
         if what == FORK:
             with socket.socket(fileno=descriptors[0]) as its:
-                pid = os.fork()
-                if pid == 0:
-                    self._be_preparer(its)
-                self._pids[number] = pid
+                self._fork(number, its, settings)
         elif number in self._pids:  # or it has ended by itself
             os.kill(self._pids[number], signal.SIGKILL)
         return True
+
+    def _fork(self, number: int, its: socket.socket, settings: PreparerSettings) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:  # no more processes are allowed: it is lost before it was there
+            sys.stderr.write(f"no process can be forked: {error.strerror}\n")
+            return
+        if pid == 0:
+            self._be_preparer(its, settings)
+        self._pids[number] = pid
 
     def _bury(self) -> None:
         for number, pid in list(self._pids.items()):
@@ -94,14 +105,14 @@ class Zygote:
                 del self._pids[number]
                 self._gateway.sendall(ENDING.pack(number, os.waitstatus_to_exitcode(status)))
 
-    def _be_preparer(self, its: socket.socket) -> NoReturn:
+    def _be_preparer(self, its: socket.socket, settings: PreparerSettings) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._gateway.close()
             _end_with_parent()
             stand_back()
-            serve(Connection(its), self._settings, lambda: self._flags[0] != 0)
+            serve(Connection(its), settings, lambda: self._flags[0] != 0)
         except BaseException:  # noqa: BLE001 - nothing of the zygote's may run here
             sys.excepthook(*sys.exc_info())
             os._exit(1)
@@ -140,7 +151,7 @@ def main(gateway: int, flags: int) -> None:
     zygote = Zygote(socket.socket(fileno=gateway), mmap.mmap(flags, mmap.PAGESIZE))
     try:
         zygote.serve()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (EOFError, OSError):  # the gateway is gone
         pass
     finally:
         zygote.end()
