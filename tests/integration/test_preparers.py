@@ -21,7 +21,7 @@ from ferserve.faces.detectors import load_detector
 from ferserve.faces.errors import ArchiveError, InvalidImageError, InvalidRequestError, UnsupportedMediaError
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.serving.analyzer_config import AnalyzerConfig
-from ferserve.serving.errors import CallCancelledError, DeadlineError, WorkerFailedError
+from ferserve.serving.errors import CallCancelledError, DeadlineError, NotReadyError, WorkerFailedError
 from ferserve.serving.memory_budget import Grant
 from ferserve.serving.preparer import FREE_BYTES, CropsWork, OcclusionWork, PhotoWork
 from ferserve.serving.preparers import processes, remote
@@ -290,6 +290,15 @@ async def test_a_detector_that_does_not_run_is_said_at_the_start(start_site, tmp
     settings = PreparerSettings(detector=str(broken), limits=DecodeLimits(), max_decode_bytes=2**28, turn_s=0.0)
     with pytest.raises(ArchiveError, match=r"broken\.onnx"):
         await start_site(2, settings=settings)
+
+
+async def test_a_photo_that_is_under_way_at_the_end_is_told_so(start_site, face_photo):
+    site = await start_site()
+    asked = asyncio.create_task(outcome(site, photo_work(face_photo + STUCK)))
+    await until(lambda: site._ready[0].photos)
+    await site.close()
+    with pytest.raises(NotReadyError):
+        await asked
 
 
 async def test_processes_import_nothing_from_the_folder_that_they_are_started_in(start_site, tmp_path, monkeypatch):

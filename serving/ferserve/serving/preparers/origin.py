@@ -39,9 +39,10 @@ class SharedPage:
         self.bytes = mmap.mmap(self.descriptor, mmap.PAGESIZE)
 
     def close(self) -> None:
-        """Let go of it; the others keep it."""
-        self.bytes.close()
-        os.close(self.descriptor)
+        """Let go of it, once; the others keep it."""
+        if not self.bytes.closed:
+            self.bytes.close()
+            os.close(self.descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ import numpy as np
 
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.preprocess import PreprocessSpec
-from ferserve.serving.errors import WorkerFailedError
+from ferserve.serving.errors import NotReadyError, WorkerFailedError
 from ferserve.serving.memory_budget import Grant
 from ferserve.serving.preparer import PhotoWork, Work
+from ferserve.serving.preparers.messages import RemoteError
 from ferserve.serving.preparers.nursery import Nursery
 from ferserve.serving.preparers.protocol import Parked
 from ferserve.serving.preparers.remote import PreparerLostError, RemotePhoto, RemotePreparer
@@ -120,8 +121,11 @@ class ProcessSite:
 
         Raises:
             WorkerFailedError: that process ended too.
+            NotReadyError: closed.
         """
         async with self._alone:
+            if not self._is_open:
+                raise NotReadyError("shut down before the answer was there")
             try:
                 preparer = await self._nursery.fork(_nothing)
                 try:
@@ -137,8 +141,14 @@ class ProcessSite:
     async def _add(self) -> None:
         """One more process; it counts once it has prepared a picture."""
         preparer = await self._nursery.fork(self._on_lost)
-        proof = preparer.photo(next(self._numbers), _proof(), deadline_s=time.monotonic() + PROOF_TIMEOUT_S, grant=None)
-        await proof.turn()
+        deadline_s = time.monotonic() + PROOF_TIMEOUT_S
+        try:
+            await preparer.photo(next(self._numbers), _proof(), deadline_s=deadline_s, grant=None).turn()
+        except BaseException as error:
+            preparer.end()
+            if isinstance(error, RemoteError):
+                raise WorkerFailedError("a process that prepares photos failed on a grey picture") from error
+            raise
         started = preparer.started.result()
         self.detector = started.detector
         self._ready.append(preparer)

@@ -23,6 +23,9 @@ SILENCE_S: Final = 30.0
 class PreparerLostError(Exception):
     """The process ended, or was ended, before the photo was done; another one may do it. Never shown to a caller."""
 
+    def __init__(self) -> None:
+        super().__init__("the process ended before it was done")
+
 
 class RemotePreparer(asyncio.Protocol):
     """One process's end of the talk. All of it belongs to one event loop.

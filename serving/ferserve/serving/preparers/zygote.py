@@ -91,8 +91,8 @@ class Zygote:
     def _fork(self, number: int, its: socket.socket, settings: PreparerSettings) -> None:
         try:
             pid = os.fork()
-        except OSError as error:  # no more processes are allowed: it is lost before it was there
-            sys.stderr.write(f"no process can be forked: {error.strerror}\n")
+        except OSError as error:  # no more processes are allowed: this one has ended before it was there
+            self._gateway.sendall(ENDING.pack(number, error.errno))
             return
         if pid == 0:
             self._be_preparer(its, settings)
