@@ -19,8 +19,8 @@ class AnalyzerConfig:
         preparation: whether photos are decoded and searched in `processes`, one for each of `threads`, or on `threads`
             of the gateway's own process.
         threads: photos that are decoded and searched side by side, at least 1; all cores unless told otherwise.
-        turn_ms: how long a photo has its thread before it lets others go first between two steps, at least 1; a selfie
-            of 640 x 480 is done in the default.
+        turn_ms: how long a photo has its thread, or how much CPU time of its process, before it lets others go first
+            between two steps, at least 1; a selfie of 640 x 480 is done in the default.
         images_at_once: photos of one `analyze_many` in flight together, at least 1; more would only take the places
             of other requests.
         max_crops: most crops in one `classify`, at least 1.

@@ -27,7 +27,7 @@ class PreparerSettings:
     Attributes:
         detector: as `load_detector` takes it.
         max_decode_bytes: what takes more memory than this is refused.
-        turn_s: how long a photo goes on while others wait.
+        turn_s: CPU time that a photo has while others wait.
     """
 
     detector: str

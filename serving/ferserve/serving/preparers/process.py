@@ -54,7 +54,7 @@ class _Photo:
     Attributes:
         parks: whether it may be left half done.
         has_place: it was parked once, and may be again.
-        turn_began_s: None while it is parked, or its turn is still to begin.
+        turn_cpu_s: what its turn has taken; a process that waits for a core has not had its turn.
     """
 
     number: int
@@ -62,7 +62,7 @@ class _Photo:
     caller: Caller
     parks: bool
     has_place: bool = False
-    turn_began_s: float | None = None
+    turn_cpu_s: float = 0.0
 
 
 class PreparerProcess:
@@ -113,8 +113,7 @@ class PreparerProcess:
     def _step(self, turns: deque[_Photo]) -> None:
         """The next step of the first of these photos."""
         photo = turns[0]
-        if photo.turn_began_s is None:
-            photo.turn_began_s = CLOCK()
+        began_s = time.thread_time()
         try:
             next(photo.steps)
         except StopIteration as done:
@@ -124,17 +123,18 @@ class PreparerProcess:
         except Exception:  # noqa: BLE001 - whoever waits in the gateway hears of it
             outcome = RemoteError(traceback.format_exc())
         else:
-            if not self._is_over(photo, CLOCK() - photo.turn_began_s):
+            photo.turn_cpu_s += time.thread_time() - began_s
+            if not self._is_over(photo):
                 return
-            outcome, photo.has_place, photo.turn_began_s = PARKED, True, None
+            outcome, photo.has_place, photo.turn_cpu_s = PARKED, True, 0.0
         turns.popleft()
         if outcome is not PARKED:
             del self._photos[photo.number]
         self._connection.send(Said(photo.number, outcome))
 
-    def _is_over(self, photo: _Photo, taken_s: float) -> bool:
+    def _is_over(self, photo: _Photo) -> bool:
         """Whether a turn ends before its photo is done."""
-        if not photo.parks or taken_s < self._turn_s or not self._others_wait():
+        if not photo.parks or photo.turn_cpu_s < self._turn_s or not self._others_wait():
             return False
         return photo.has_place or not any(other.has_place for other in self._photos.values())
 
