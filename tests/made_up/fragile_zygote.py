@@ -37,4 +37,4 @@ class FragilePreparer(Preparer):
 
 if __name__ == "__main__":
     process.Preparer = FragilePreparer
-    zygote.main(*map(int, sys.argv[1:]))
+    zygote.main_program(sys.argv[1:])

@@ -35,8 +35,12 @@ class SharedPage:
         else:
             self.descriptor, name = tempfile.mkstemp()
             Path(name).unlink()
-        os.ftruncate(self.descriptor, mmap.PAGESIZE)
-        self.bytes = mmap.mmap(self.descriptor, mmap.PAGESIZE)
+        try:
+            os.ftruncate(self.descriptor, mmap.PAGESIZE)
+        except OSError:  # no byte may be written to any file: forks have the page all the same
+            self.bytes = mmap.mmap(-1, mmap.PAGESIZE)
+        else:
+            self.bytes = mmap.mmap(self.descriptor, mmap.PAGESIZE)
 
     def close(self) -> None:
         """Let go of it, once; the others keep it."""
@@ -101,7 +105,7 @@ def _be_zygote(ours: socket.socket, its: socket.socket, page: SharedPage) -> NoR
         with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device
             os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)  # standard output is the gateway's own
-        zygote.main(its.detach(), page.descriptor)
+        zygote.main(its.detach(), page.bytes)
     except BaseException:  # noqa: BLE001 - nothing of the gateway's may run here
         sys.excepthook(*sys.exc_info())
         os._exit(1)

@@ -136,7 +136,7 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(gateway: int, flags: int) -> None:
+def main(gateway: int, flags: mmap.mmap) -> None:
     """Be the zygote."""
     for number in (
         signal.SIGINT,
@@ -148,7 +148,7 @@ def main(gateway: int, flags: int) -> None:
     cv2.setNumThreads(1)  # there is a process for every core
     gc.collect()
     gc.freeze()
-    zygote = Zygote(socket.socket(fileno=gateway), mmap.mmap(flags, mmap.PAGESIZE))
+    zygote = Zygote(socket.socket(fileno=gateway), flags)
     try:
         zygote.serve()
     except (EOFError, OSError):  # the gateway is gone
@@ -157,5 +157,11 @@ def main(gateway: int, flags: int) -> None:
         zygote.end()
 
 
+def main_program(arguments: list[str]) -> None:
+    """Be the zygote as a program: its arguments are two descriptors."""
+    gateway, flags = map(int, arguments)
+    main(gateway, mmap.mmap(flags, mmap.PAGESIZE))
+
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main_program(sys.argv[1:])
