@@ -1,5 +1,5 @@
 # Three images:
-#   gateway      the whole service in one process: no torch, no Java, no shell, no distribution
+#   gateway      the whole service: no torch, no Java, no shell, no distribution
 #   bulk         the same with what `score` and `report` need beside
 #   torchserve   a worker: TorchServe with ferserve's handlers
 #

@@ -271,6 +271,18 @@ async def test_a_process_that_says_nothing_is_ended_some_time_after_its_caller_l
     assert len((await outcome(site, photo_work(face_photo))).faces) > 0
 
 
+async def test_a_photo_that_nobody_wants_any_more_is_not_asked_again(start_site, watcher, face_photo, monkeypatch):
+    monkeypatch.setattr(remote, "SILENCE_S", 0.01)
+    site = await start_site()
+    photo = begun(site, photo_work(face_photo + STUCK))
+    turn = asyncio.create_task(photo.have_turn())
+    await until(lambda: any(preparer.photos for preparer in site._ready))
+    photo.abandon()
+    with pytest.raises(CallCancelledError):
+        await turn
+    await until(lambda: watcher.lost == 1 and watcher.ready == 1)
+
+
 async def test_all_is_there_again_after_the_process_died_that_the_others_are_forked_from(
     start_site, watcher, face_photo
 ):

@@ -27,6 +27,8 @@ from ferserve.handlers.question import Inputs
 from ferserve.handlers.scorer import PrecisionWish, Scorer, precision_wish
 
 CPU: Final = "cpu"
+MAX_THREADS: Final = 16
+"""Windows that are searched at once, each of which takes up to 34 MB; a container's limit on cores is not seen here."""
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ def load_answerer(
         device=scorer.device,
         detector=searching.name,
     )
-    threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="photo")
+    threads = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), MAX_THREADS), thread_name_prefix="photo")
     images = ImageHandler(manifest, searching, DecodeLimits(), executor=threads)
     _log.info("%s %s runs on %s in %s", manifest.name, manifest.version, scorer.device, scorer.precision)
     return Answerer(scorer.score, FaceHandler(scorer.crop_shape), images, description)

@@ -79,6 +79,7 @@ class Pipeline:
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         # Contents whose rows `contents` does not have yet.
         self._scored: dict[bytes, asyncio.Future[list[Row]]] = {}
+        self._forgotten = 0
 
     async def rows(self, feed: Feed) -> AsyncGenerator[Scored, None]:
         """The rows of every task of `feed`, in its order.
@@ -103,6 +104,7 @@ class Pipeline:
 
     def forget(self, contents: Iterable[bytes | None]) -> None:
         """These contents are known to `contents` from now on."""
+        self._forgotten += 1
         for sha256 in contents:
             if sha256 is not None:
                 self._scored.pop(sha256, None)
@@ -126,21 +128,37 @@ class Pipeline:
 
     async def _work(self, task: Task) -> Scored:
         try:
-            content = task.content
-            if content is None:
-                content = await self._on_thread(read_content, task.item, self._scoring.max_image_bytes)
+            content, found = await self._read_and_found(task)
             if isinstance(content, SourceError):
                 rows = rows_of(self._path(task), content, time_s=task.item.time_s)
                 return Scored(item_id=task.item_id, rows=rows, content=None, is_repeated=False)
-            rows, is_repeated = await self._rows_of_content(content)
+            rows, is_repeated = await self._rows_of_content(content, found)
             rows = rows_elsewhere(rows, self._path(task), task.item.time_s)
             return Scored(item_id=task.item_id, rows=rows, content=content.sha256, is_repeated=is_repeated)
         finally:
             self._places.release()
             self._room.give_back(task.size_bytes)
 
-    async def _rows_of_content(self, content: Content) -> tuple[list[Row], bool]:
-        """Rows without a path, and whether they were there already."""
+    async def _read_and_found(self, task: Task) -> tuple[Content | SourceError, list[Row] | None]:
+        """An item's content and the rows that this content has; None is as good as if it were looked for now."""
+        content, seen = task.content, -1
+        while seen != self._forgotten:  # on the way here rows of it may have moved from `_scored` to `contents`
+            seen = self._forgotten
+            content, found = await self._on_thread(self._look, task, content)
+            if found is not None:
+                break
+        assert content is not None
+        return content, found
+
+    def _look(
+        self, task: Task, content: Content | SourceError | None
+    ) -> tuple[Content | SourceError, list[Row] | None]:
+        """Both in one go on a thread: every hop between threads costs."""
+        content = content or read_content(task.item, self._scoring.max_image_bytes)
+        return content, None if isinstance(content, SourceError) else self._contents.rows_of_content(content.sha256)
+
+    async def _rows_of_content(self, content: Content, found: list[Row] | None) -> tuple[list[Row], bool]:
+        """Rows without a path, and whether they were there already, as `found` in `contents` or by another item."""
         before = self._scored.get(content.sha256)
         if before is not None:
             rows = await asyncio.shield(before)
@@ -149,7 +167,6 @@ class Pipeline:
         # Noted before anything is awaited: of two with one content the second has to find the first.
         future = self._scored[content.sha256] = asyncio.get_running_loop().create_future()
         try:
-            found = await self._on_thread(self._contents.rows_of_content, content.sha256)
             rows = found or await self._scoring.scorer.rows(content)
         except BaseException:
             self._scored.pop(content.sha256, None)

@@ -171,9 +171,9 @@ class Filling:
 
     def _stage(self) -> None:
         if self._held:
-            self.store.stage([ItemRows(item_id=scored.item_id, rows=scored.rows) for scored in self._held])
-            self.on_stage([scored.content for scored in self._held])
-            self._held, self._held_rows = [], 0
+            held, self._held, self._held_rows = self._held, [], 0  # first, or an interruption would stage them twice
+            self.store.stage([ItemRows(item_id=scored.item_id, rows=scored.rows) for scored in held])
+            self.on_stage([scored.content for scored in held])
 
 
 @contextmanager

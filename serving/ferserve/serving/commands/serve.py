@@ -77,8 +77,11 @@ def serve(
     run(settings, typer.echo, origin)
 
 
-def _forked_origin() -> "Origin":
-    """What processes are forked from that prepare photos: before the gateway imports more, and starts threads."""
+def _forked_origin() -> "Origin | None":
+    """What processes are forked from that prepare photos: before the gateway imports more, and starts threads.
+
+    None where the system refuses: whoever needs one then says so.
+    """
     import os
 
     from ferserve.serving.own_process import ONE_THREAD
@@ -86,7 +89,10 @@ def _forked_origin() -> "Origin":
     os.environ.update(ONE_THREAD)
     from ferserve.serving.preparers.origin import Origin
 
-    return Origin.forked()
+    try:
+        return Origin.forked()
+    except OSError:
+        return None
 
 
 def _given(**values: Any) -> dict[str, Any]:

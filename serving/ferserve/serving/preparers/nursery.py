@@ -58,7 +58,10 @@ class Nursery:
             WorkerFailedError: no process can be started.
         """
         number = next(self._numbers)
-        ours, its = socket.socketpair()
+        try:
+            ours, its = socket.socketpair()
+        except OSError as error:  # no descriptor is free
+            raise WorkerFailedError(f"no process for preparers can be started: {error.strerror}") from error
         with its:
             try:
                 await self._order(zygote.FORK, number, its.fileno())

@@ -21,7 +21,7 @@ import numpy as np
 
 from ferserve.faces.errors import FerserveError
 from ferserve.faces.preprocess import PreprocessSpec
-from ferserve.serving.errors import NotReadyError, WorkerFailedError
+from ferserve.serving.errors import CallCancelledError, NotReadyError, WorkerFailedError
 from ferserve.serving.memory_budget import Grant
 from ferserve.serving.preparer import PhotoWork, Work
 from ferserve.serving.preparers.messages import RemoteError
@@ -112,7 +112,8 @@ class ProcessSite:
 
     async def begin(self, work: Work[ResultT], *, deadline_s: float, grant: Grant | None) -> RemotePhoto[ResultT]:
         """A photo that has its first turn in the process with the least to do."""
-        await self._any_ready.wait()  # with nothing ready the deadline ends it
+        while not self._ready:
+            await self._any_ready.wait()  # the deadline ends it
         preparer = min(self._ready, key=lambda one: one.load)
         return preparer.photo(next(self._numbers), work, deadline_s=deadline_s, grant=grant)
 
@@ -143,10 +144,11 @@ class ProcessSite:
         preparer = await self._nursery.fork(self._on_lost)
         deadline_s = time.monotonic() + PROOF_TIMEOUT_S
         try:
-            await preparer.photo(next(self._numbers), _proof(), deadline_s=deadline_s, grant=None).turn()
+            async with asyncio.timeout(PROOF_TIMEOUT_S):
+                await preparer.photo(next(self._numbers), _proof(), deadline_s=deadline_s, grant=None).turn()
         except BaseException as error:
             preparer.end()
-            if isinstance(error, RemoteError):
+            if isinstance(error, RemoteError | TimeoutError):
                 raise WorkerFailedError("a process that prepares photos failed on a grey picture") from error
             raise
         started = preparer.started.result()
@@ -191,21 +193,46 @@ class ProcessPhoto(Generic[ResultT]):
         self._work = work
         self._deadline_s = deadline_s
         self._grant = grant
+        self._is_abandoned = False
         self._there: RemotePhoto[ResultT] | None = None
+        self._alone: asyncio.Task[ResultT | Parked] | None = None
 
     async def have_turn(self) -> ResultT | Parked:
-        """Go on until the photo is done or the turn is over."""
+        """Go on until the photo is done or the turn is over.
+
+        Raises:
+            CallCancelledError: the caller left.
+        """
         try:
             if self._there is None:
-                self._there = await self._site.begin(self._work, deadline_s=self._deadline_s, grant=self._grant)
+                there = await self._site.begin(self._work, deadline_s=self._deadline_s, grant=self._grant)
+                self._there = there
+                if self._is_abandoned:  # while no process was there
+                    there.abandon()
             return await self._there.turn()
         except PreparerLostError:
-            return await self._site.run_alone(self._work, deadline_s=self._deadline_s, grant=self._grant)
+            if self._is_abandoned:
+                raise CallCancelledError("the caller left") from None
+        return await self._turn_alone()
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
-        if self._there is not None:
+        self._is_abandoned = True
+        if self._alone is not None:
+            self._alone.cancel()
+        elif self._there is not None:
             self._there.abandon()
+
+    async def _turn_alone(self) -> ResultT | Parked:
+        alone = self._site.run_alone(self._work, deadline_s=self._deadline_s, grant=self._grant)
+        self._alone = asyncio.create_task(alone)
+        try:
+            await asyncio.wait({self._alone})
+        finally:
+            self._alone.cancel()
+        if self._alone.cancelled():
+            raise CallCancelledError("the caller left")
+        return self._alone.result()
 
 
 def _nothing(_preparer: RemotePreparer) -> None:

@@ -7,8 +7,10 @@ wait. It ends when the gateway does, and its preparers with it: kill -9 of eithe
 
 import ctypes
 import gc
+import logging
 import mmap
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -143,6 +145,8 @@ def main(gateway: int, flags: mmap.mmap) -> None:
         signal.SIGTERM,
     ):  # they may reach the whole group; the gateway drains, and then ends this
         signal.signal(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a decoder that crashes has a caller's picture in memory
+    logging.disable()  # Pillow's remarks are about callers' bytes; what a preparer has to say it tells the gateway
     return_large_buffers()
     switch_often()
     cv2.setNumThreads(1)  # there is a process for every core
@@ -160,7 +164,11 @@ def main(gateway: int, flags: mmap.mmap) -> None:
 def main_program(arguments: list[str]) -> None:
     """Be the zygote as a program: its arguments are two descriptors."""
     gateway, flags = map(int, arguments)
-    main(gateway, mmap.mmap(flags, mmap.PAGESIZE))
+    try:
+        page = mmap.mmap(flags, mmap.PAGESIZE)
+    except ValueError:  # where no byte may be written to any file it is empty: then nobody's turn ends early
+        page = mmap.mmap(-1, mmap.PAGESIZE)
+    main(gateway, page)
 
 
 if __name__ == "__main__":
