@@ -59,7 +59,7 @@ def create_admin_app(
     """
     started_s = clock()
 
-    async def expose(_request: Request) -> Response:
+    def expose(_request: Request) -> Response:  # on a thread: it reads what all processes have in memory
         return Response(metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
     pages = Pages()

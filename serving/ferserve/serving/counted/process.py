@@ -18,13 +18,16 @@ class FamilyCollector:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._own = ProcessCollector(namespace="ferserve", registry=None)
+        self._cpu_s = 0.0
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
         """At each scrape; nothing where there is no /proc."""
         for metric in self._own.collect():
             if metric.name == _CPU:
-                yield CounterMetricFamily(_CPU, "CPU seconds, with all processes of its own.", value=cpu_s(os.getpid()))
+                # Those that ended with the one that forked them are counted nowhere any more; a counter never falls.
+                self._cpu_s = max(self._cpu_s, cpu_s(os.getpid()))
+                yield CounterMetricFamily(_CPU, "CPU seconds, with all processes of its own.", value=self._cpu_s)
             elif metric.name == _MEMORY:
                 says = "Memory in use, with all processes of its own; what they share counts once."
                 yield GaugeMetricFamily(_MEMORY, says, value=memory_bytes(os.getpid()))
