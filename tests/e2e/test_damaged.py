@@ -9,7 +9,8 @@ from tests.damaged.corpus import corpus, sample
 from tests.damaged.delivery import deliver
 from tests.damaged.doors import Doors
 from tests.damaged.pictures import whole
-from tests.e2e.growth import peak_resident_bytes, resident_bytes
+
+from ferserve.serving.process_family import PeakMemory, memory_bytes
 
 pytestmark = pytest.mark.e2e
 TOLERANCE = 1e-4
@@ -34,18 +35,20 @@ def gateway(start_gateway, tmp_path_factory):
 
 async def hold_out(gateway, inputs):
     """Deliver inputs; all that has to be true afterwards."""
+    process = gateway.process.pid
     async with Doors(gateway.rest, gateway.grpc, whole("jpeg", 160)) as doors:
         for turn in range(3):
             await doors.good_neighbour(turn)
-        report = await deliver(inputs, doors)
+        with PeakMemory(process) as memory:
+            report = await deliver(inputs, doors)
         async with httpx.AsyncClient(base_url=gateway.rest) as client:
             assert (await client.get("/readyz")).status_code == 200
         for turn in range(3):
             await doors.good_neighbour(turn)
-    resident, peak = resident_bytes(gateway.process.pid), peak_resident_bytes(gateway.process.pid)
+    resident = memory_bytes(process)
     sys.stdout.write(
         f"\n{report.sent} inputs, {len(doors.neighbours)} neighbours, {resident / 1e6:.0f} MB afterwards, "
-        f"{peak / 1e6:.0f} MB at most\n{report.table()}\n"
+        f"{memory.most_bytes / 1e6:.0f} MB at most\n{report.table()}\n"
     )
     assert not report.faults, "\n".join(report.faults)
     assert report.sent == len(inputs)
