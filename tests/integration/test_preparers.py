@@ -1,6 +1,7 @@
 """Photos prepared on threads and in real processes of their own: the same crops, and what a process's death costs."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from ferserve.serving.errors import CallCancelledError, DeadlineError, NotReadyE
 from ferserve.serving.memory_budget import Grant
 from ferserve.serving.preparer import FREE_BYTES, CropsWork, OcclusionWork, PhotoWork
 from ferserve.serving.preparers import processes, remote
-from ferserve.serving.preparers.messages import PreparerSettings, RemoteError
+from ferserve.serving.preparers.messages import PreparerFaultError, PreparerSettings
 from ferserve.serving.preparers.nursery import Nursery
 from ferserve.serving.preparers.processes import ProcessSite
 from ferserve.serving.preparers.protocol import PARKED
@@ -114,7 +115,7 @@ async def outcome(site, work, **asked):
 
 
 def pids(site):
-    return [preparer.started.result().pid for preparer in site._ready]
+    return [preparer.pid for preparer in site._ready]
 
 
 def origin_pid(site):
@@ -246,7 +247,7 @@ async def test_a_picture_that_ended_one_process_has_another_chance(start_site, f
 
 async def test_a_fault_of_the_program_is_told_with_its_place(start_site, face_photo):
     site = await start_site()
-    with pytest.raises(RemoteError, match=r"(?s)fragile_zygote\.py.*ZeroDivisionError: made up"):
+    with pytest.raises(PreparerFaultError, match=r"(?s)fragile_zygote\.py.*ZeroDivisionError: made up"):
         await outcome(site, photo_work(face_photo + WRONG))
     assert len((await outcome(site, photo_work(face_photo))).faces) > 0
 
@@ -294,6 +295,24 @@ async def test_all_is_there_again_after_the_process_died_that_the_others_are_for
     assert [len(photo.faces) > 0 for photo in await asked] == [True] * 4
     await until(lambda: watcher.lost == 2 and watcher.ready == 2)
     assert not set(pids(site)) & set(before)
+
+
+@pytest.fixture
+def inherits_orphans():
+    """As the first process of a container does."""
+    prctl, set_child_subreaper = ctypes.CDLL(None).prctl, 36
+    assert prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+    yield
+    prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("inherits_orphans")
+async def test_processes_that_lost_what_they_were_forked_from_are_buried(start_site, watcher):
+    site = await start_site(2)
+    before = pids(site)
+    os.kill(origin_pid(site), signal.SIGKILL)
+    await until(lambda: watcher.lost == 2 and watcher.ready == 2)
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before))
 
 
 async def test_a_detector_that_does_not_run_is_said_at_the_start(start_site, tmp_path):

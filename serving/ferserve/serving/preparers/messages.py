@@ -76,7 +76,7 @@ class Said(NamedTuple):
     outcome: object
 
 
-class RemoteError(Exception):
+class PreparerFaultError(Exception):
     """What went wrong in a preparer and was foreseen by nobody; the message is the traceback there."""
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Final
@@ -130,17 +131,21 @@ class Nursery:
     def _origin_died(self, origin: Origin) -> None:
         """All of its preparers end with it; the next order starts another one."""
         logger.error("the process that preparers are forked from has ended")
-        self._let_go(origin)
+        self._let_go(origin, orphans=[pid for preparer in self._living.values() if (pid := preparer.pid)])
         for preparer in self._living.values():
             preparer.end()
         self._living.clear()
 
-    def _let_go(self, origin: Origin) -> None:
-        """It ends by itself, as its socket is closed; unless something is wrong with it."""
+    def _let_go(self, origin: Origin, *, orphans: Sequence[int] = ()) -> None:
+        """It ends by itself, as its socket is closed; unless something is wrong with it.
+
+        Args:
+            orphans: what it forked and can bury no more.
+        """
         self._origin = None
         asyncio.get_running_loop().remove_reader(origin.orders)
         origin.orders.close()
-        task = asyncio.create_task(asyncio.to_thread(origin.bury))
+        task = asyncio.create_task(asyncio.to_thread(_bury, origin, orphans))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)
 
@@ -153,6 +158,13 @@ class Nursery:
         if self._origin is not None:
             with suppress(OSError):  # the zygote is dying, and all with it
                 self._origin.orders.send(zygote.ORDER.pack(zygote.KILL, number))
+
+
+def _bury(origin: Origin, orphans: Sequence[int]) -> None:
+    origin.bury()
+    for pid in orphans:
+        with suppress(ChildProcessError):  # only who is the first process of a container inherits them
+            os.waitpid(pid, 0)
 
 
 def _send_all(to: socket.socket, parts: list[bytes | memoryview]) -> None:

@@ -24,8 +24,8 @@ from ferserve.serving.preparers.messages import (
     Begin,
     Connection,
     GoOn,
+    PreparerFaultError,
     PreparerSettings,
-    RemoteError,
     Said,
     Started,
 )
@@ -100,7 +100,7 @@ class PreparerProcess:
                 caller = Caller(deadline_s=message.deadline_s, granted_bytes=message.granted_bytes)
                 steps = ending_with(
                     message.work.steps(self._preparer, caller),
-                    return_unused_pages if caller.granted_bytes > FREE_BYTES else _nothing,
+                    return_unused_pages if caller.granted_bytes > FREE_BYTES else None,
                 )
                 photo = _Photo(number=message.photo, steps=steps, caller=caller, parks=message.parks)
                 self._photos[message.photo] = photo
@@ -121,7 +121,7 @@ class PreparerProcess:
         except (FerserveError, MemoryNeededError) as error:
             outcome = error.with_traceback(None)  # which would hold this frame, and it the error
         except Exception:  # noqa: BLE001 - whoever waits in the gateway hears of it
-            outcome = RemoteError(traceback.format_exc())
+            outcome = PreparerFaultError(traceback.format_exc())
         else:
             photo.turn_cpu_s += time.thread_time() - began_s
             if not self._is_over(photo):
@@ -159,7 +159,3 @@ def serve(connection: Connection, settings: PreparerSettings, others_wait: Calla
         PreparerProcess(connection, preparer, turn_s=settings.turn_s, others_wait=others_wait).serve()
     except (EOFError, OSError):
         return
-
-
-def _nothing() -> None:
-    """Small pictures leave nothing worth looking for."""

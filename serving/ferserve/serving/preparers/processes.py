@@ -24,7 +24,7 @@ from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.serving.errors import CallCancelledError, NotReadyError, WorkerFailedError
 from ferserve.serving.memory_budget import Grant
 from ferserve.serving.preparer import PhotoWork, Work
-from ferserve.serving.preparers.messages import RemoteError
+from ferserve.serving.preparers.messages import PreparerFaultError
 from ferserve.serving.preparers.nursery import Nursery
 from ferserve.serving.preparers.protocol import Parked
 from ferserve.serving.preparers.remote import PreparerLostError, RemotePhoto, RemotePreparer
@@ -148,7 +148,7 @@ class ProcessSite:
                 await preparer.photo(next(self._numbers), _proof(), deadline_s=deadline_s, grant=None).turn()
         except BaseException as error:
             preparer.end()
-            if isinstance(error, RemoteError | TimeoutError):
+            if isinstance(error, PreparerFaultError | TimeoutError):
                 raise WorkerFailedError("a process that prepares photos failed on a grey picture") from error
             raise
         started = preparer.started.result()

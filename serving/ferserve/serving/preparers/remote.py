@@ -50,6 +50,12 @@ class RemotePreparer(asyncio.Protocol):
         self.was_told_to_end = False
 
     @property
+    def pid(self) -> int | None:
+        """Of the process; None as long as it has not said that it is there."""
+        said = self.started.done() and not self.started.cancelled() and self.started.exception() is None
+        return self.started.result().pid if said else None
+
+    @property
     def load(self) -> tuple[bool, int, int]:
         """The lower, the sooner a new photo begins: whether steps go on for nobody, turns under way, photos parked."""
         photos = self.photos.values()

@@ -108,7 +108,7 @@ def thread_site(
 def _held(grant: Grant | None, steps: Steps[ResultT]) -> Steps[ResultT]:
     """Work that holds its memory from its first step to its end, also for a caller who has left."""
     if grant is None:
-        return (yield from ending_with(steps, _nothing))
+        return (yield from ending_with(steps, None))
     if not grant.join():
         raise CallCancelledError("the caller left")
 
@@ -117,7 +117,3 @@ def _held(grant: Grant | None, steps: Steps[ResultT]) -> Steps[ResultT]:
         grant.let_go()
 
     return (yield from ending_with(steps, give_back))
-
-
-def _nothing() -> None:
-    """Small pictures hold no more than every thread may."""

@@ -77,15 +77,16 @@ class Turns(Generic[ResultT]):
             self._parking.release()
 
 
-def ending_with(steps: Steps[ResultT], at_end: Callable[[], None]) -> Steps[ResultT]:
-    """Steps after whose last one, however they end, their pixels are gone and then something is done."""
+def ending_with(steps: Steps[ResultT], at_end: Callable[[], None] | None) -> Steps[ResultT]:
+    """Steps after whose last one, however they end, their pixels are gone and then something is done, if anything."""
     try:
         return (yield from steps)
     except BaseException as error:
         _let_go_of_pixels(error)
         raise
     finally:
-        at_end()
+        if at_end is not None:
+            at_end()
 
 
 def _let_go_of_pixels(error: BaseException) -> None:
