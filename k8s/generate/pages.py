@@ -80,7 +80,7 @@ SERVICE: Final = Dashboard(
                 queries={
                     "in flight": f"sum(ferserve_in_flight_images{{{JOB}}})",
                     "limit": f"sum(ferserve_in_flight_images_limit{{{JOB}}})",
-                    "wait for a thread": f"sum(ferserve_waiting_images{{{JOB}}})",
+                    "wait for a turn": f"sum(ferserve_waiting_images{{{JOB}}})",
                 },
                 says="At the limit, requests are refused.",
             ),

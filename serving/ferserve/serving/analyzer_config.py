@@ -26,7 +26,8 @@ class AnalyzerConfig:
         max_crops: most crops in one `classify`, at least 1.
         decode_budget_bytes: memory that decoding may take for large pictures together, beyond what every thread has for
             small ones, at least 1. A picture that takes more than this goes alone. With this default, the default
-            archive and two cores a gateway stays under 350 MB (docs/adr/0072-350-mb.md).
+            archive and two cores a gateway stays under 350 MB on threads (docs/adr/0072-350-mb.md) and under 400 with
+            processes (docs/adr/0096-preparation-in-processes.md).
         max_decode_bytes: a picture that takes more than this by itself is refused, at least 1.
     """
 

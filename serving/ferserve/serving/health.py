@@ -1,7 +1,7 @@
 """Whether the gateway takes requests: one answer for gRPC health, `/readyz`, and the draining of a shutdown.
 
 STARTING ── ready() ──> READY ── drain() ──> DRAINING; there is no way back. READY is replaced by
-UNSERVED while no worker works; `served()` says so.
+UNSERVED while no worker works, or nobody prepares photos for them; `served()` says so.
 
 An adapter wraps each request in `accept()`, so that what was accepted is counted until its answer is out and a drain
 can wait for exactly that. All calls belong to the event loop's thread.
@@ -24,7 +24,7 @@ class HealthState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    UNSERVED = "without a worker"
+    UNSERVED = "without a worker, or without a process that prepares photos"
     DRAINING = "draining"
 
 

@@ -21,7 +21,7 @@ class Load:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight = Gauge("ferserve_in_flight_images", "Pictures being worked on now.", registry=registry)
-        self.waiting = Gauge("ferserve_waiting_images", "Pictures that wait for a thread now.", registry=registry)
+        self.waiting = Gauge("ferserve_waiting_images", "Pictures that wait for their turn now.", registry=registry)
         self.queued = Gauge("ferserve_queued_faces", "Faces that wait for a batch now.", ["model"], registry=registry)
         self.batch_faces = Histogram(
             "ferserve_batch_faces", "Faces in one batch.", ["model"], buckets=_BATCH_FACES, registry=registry
