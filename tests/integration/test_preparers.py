@@ -184,13 +184,30 @@ async def test_a_photo_is_parked_only_where_others_wait_and_goes_on_where_it_was
     photo.abandon()
 
 
-async def test_a_second_photo_finds_no_place_to_park_until_the_first_is_done(site, face_photo):
+async def test_small_photos_are_parked_beside_each_other(start_site, face_photo):
+    site = await start_site()
     site.others_wait(True)
-    first, second = (begun(site, photo_work(face_photo)) for _ in range(2))
+    photos = [begun(site, photo_work(face_photo)) for _ in range(3)]
+    for photo in photos:
+        assert await photo.have_turn() is PARKED
+    for photo in photos:
+        while (prepared := await photo.have_turn()) is PARKED:
+            pass
+        assert len(prepared.faces) > 0
+
+
+async def test_a_second_large_photo_finds_no_place_to_park_until_the_first_is_done(site, large_png):
+    site.others_wait(True)
+
+    def large():
+        return begun(site, photo_work(large_png, exact=True), grant=Grant(64 * 2**20, lambda: None))
+
+    first, second = large(), large()
     assert await first.have_turn() is PARKED
+    assert await first.have_turn() is PARKED  # and decoded
     assert await second.have_turn() is not PARKED
     first.abandon()
-    third = begun(site, photo_work(face_photo))
+    third = large()
     assert await third.have_turn() is PARKED
     third.abandon()
 

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferserve.serving.policy import FairQueue, Job
+from ferserve.serving.policy import FairQueue
 from ferserve.serving.requests import Priority
+from ferserve.serving.round_robin import Job
 
 FLOWS = "abcde"
 waiting = st.lists(st.tuples(st.sampled_from(FLOWS), st.integers(0, 9)), max_size=40)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ferserve.serving.policy import FairQueue, Job
+from ferserve.serving.policy import FairQueue
 from ferserve.serving.requests import Priority
+from ferserve.serving.round_robin import Job
 
 MAX_JOBS = 24
 NEVER_S = 1e9
@@ -51,10 +52,12 @@ class QueueMachine(RuleBasedStateMachine):
             if accepted:
                 self.waiting[job.job_id] = job
 
-    @rule(max_jobs=st.integers(1, 10))
-    def take(self, max_jobs: int):
-        batch = self.queue.take(self.now_s, max_jobs)
-        good = [job for job in self.waiting.values() if job.deadline_s > self.now_s]
+    @rule(max_jobs=st.integers(1, 10), without=st.frozensets(flows))
+    def take(self, max_jobs: int, without: frozenset[str] = frozenset()):
+        batch = self.queue.take(self.now_s, max_jobs, without=without)
+        others = [job for job in self.waiting.values() if job.flow not in without]
+        good = [job for job in others if job.deadline_s > self.now_s]
+        assert all(job in others for job in batch.jobs + batch.expired), "passed over"
         assert len(batch.jobs) == min(max_jobs, len(good)), "work-conserving, and no more than asked for"
         for job in batch.jobs:
             assert job.deadline_s > self.now_s
@@ -82,6 +85,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost_or_doubled(self):
         assert len(self.queue) == len(self.waiting)
+        assert self.queue.flows() == {job.flow for job in self.waiting.values()}
         assert all(job_id in self.queue for job_id in self.waiting)
 
     def end(self, job: Job) -> None:

@@ -84,11 +84,18 @@ class Log:
 class Bench:
     """A batcher over a held worker, with a clock that only the test moves."""
 
-    def __init__(self, *, slots: int = 1, **settings: float) -> None:
+    def __init__(self, *, slots: int = 1, in_flight: int = 0, **settings: float) -> None:
         self.now_s = 0.0
+        self.in_flight = in_flight
         self.log = Log()
         self.worker = HeldWorker(slots)
-        self.batcher = Batcher(self.worker, BatchPolicyConfig(**settings), observer=self.log, clock=lambda: self.now_s)
+        self.batcher = Batcher(
+            self.worker,
+            BatchPolicyConfig(**settings),
+            observer=self.log,
+            clock=lambda: self.now_s,
+            in_flight=lambda: self.in_flight,
+        )
 
     def submit(
         self,
@@ -164,6 +171,55 @@ async def test_a_crowd_is_spread_over_batches_and_comes_back_in_order():
     bench.worker.runs[2].finish()
     bench.worker.runs[0].finish()
     assert await faces_of(futures) == list(range(20))
+    await bench.batcher.close()
+
+
+async def test_the_last_slot_is_kept_from_a_crowd_while_somebody_is_on_the_way():
+    bench = Bench(slots=2, in_flight=3)  # the crowd, the selfie, and one that is still being prepared
+    crowd = bench.submit(*range(20), flow="crowd")
+    await settle()
+    assert [len(run.faces) for run in bench.worker.runs] == [8]
+    selfie = bench.submit(99, flow="selfie")
+    await settle()
+    assert bench.worker.runs[1].faces == [99]  # at once, and nobody with it
+    bench.worker.runs[1].finish()
+    assert await faces_of(selfie) == [99]
+    assert len(bench.worker.runs) == 2
+    bench.in_flight = 1  # the crowd alone
+    bench.worker.runs[0].finish()
+    await settle()
+    assert [len(run.faces) for run in bench.worker.runs[2:]] == [6, 6]
+    for run in bench.worker.runs[2:]:
+        run.finish()
+    assert await faces_of(crowd) == list(range(20))
+    await bench.batcher.close()
+
+
+async def test_a_crowd_goes_on_in_one_slot_however_many_are_on_the_way():
+    bench = Bench(slots=2, in_flight=50)
+    crowd = bench.submit(*range(20), flow="crowd")
+    await settle()
+    for number in range(4):
+        assert len(bench.worker.runs) == number + 1
+        bench.worker.runs[number].finish()
+        await settle()
+    assert [len(run.faces) for run in bench.worker.runs] == [8, 6, 4, 2]
+    assert await faces_of(crowd) == list(range(20))
+    await bench.batcher.close()
+
+
+async def test_a_selfie_that_waits_is_not_part_of_a_crowds_batch():
+    bench = Bench(slots=2, in_flight=2)
+    bench.submit(*range(40), flow="crowd")
+    await settle()
+    held = bench.submit(*range(100, 104), flow="group")
+    await settle()
+    assert [run.faces[0] for run in bench.worker.runs] == [0, 100]
+    bench.submit(200, flow="selfie")
+    bench.worker.runs[1].finish()
+    assert await faces_of(held) == [100, 101, 102, 103]
+    await settle()
+    assert bench.worker.runs[2].faces == [200]
     await bench.batcher.close()
 
 

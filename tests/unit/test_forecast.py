@@ -10,9 +10,10 @@ from ferserve.serving.admission import Admission, AdmissionConfig, Bound, Foreca
 from ferserve.serving.dispatch import Dispatcher, Drop, Outcome
 from ferserve.serving.errors import DeadlineError, OverloadedError, WorkerFailedError
 from ferserve.serving.latency import LatencyModel
-from ferserve.serving.policy import FairQueue, Job
+from ferserve.serving.policy import FairQueue
 from ferserve.serving.rate import MIN_RETRY_S
 from ferserve.serving.requests import Priority
+from ferserve.serving.round_robin import Job
 
 INTERACTIVE, BULK = Priority
 NEVER_S = 1e9

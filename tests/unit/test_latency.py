@@ -81,3 +81,16 @@ def test_a_batch_is_no_larger_than_its_deadline_allows():
     assert model.most_jobs(0.0125 * careful, 8) == 1
     assert model.most_jobs(0.0125, 8) == 1, "it could just make it alone"
     assert model.most_jobs(0.010, 8) == 8, "nothing helps any more"
+
+
+@pytest.mark.parametrize(
+    ("job_s", "fixed_s", "enough"), [(1.2, 0.76, 4), (4.0, 15.0, 7), (1.0, 0.0, 1), (0.0, 1.0, 8), (1.0, 1000.0, 8)]
+)
+def test_a_batch_is_large_enough_where_the_fixed_part_is_spread(job_s: float, fixed_s: float, enough: int):
+    model = LatencyModel()
+    assert model.enough_jobs(8, slack=0.1) == 8  # nothing is known
+    for _ in range(500):
+        for jobs in (1, 4, 8):
+            model.finished(jobs, job_s * jobs + fixed_s)
+    assert model.enough_jobs(8, slack=0.1) == enough
+    assert model.enough_jobs(8, slack=1e9) == 1

@@ -2,8 +2,9 @@ from itertools import count
 
 import pytest
 
-from ferserve.serving.policy import Batch, BatchPolicyConfig, FairQueue, Job
+from ferserve.serving.policy import Batch, BatchPolicyConfig, FairQueue
 from ferserve.serving.requests import Priority
+from ferserve.serving.round_robin import Job
 
 LATE_S = 1000.0
 
@@ -229,12 +230,43 @@ def test_an_id_may_wait_only_once(queue: FairQueue, source: Source):
         queue.offer(job)
 
 
+def test_who_is_passed_over_keeps_its_turn_and_the_others_have_theirs(queue: FairQueue, source: Source):
+    source.offer("c", 20)
+    assert flows(queue.take(0.0, 2)) == "cc"
+    source.offer("s")
+    source.offer("t", 2)
+    assert flows(queue.take(0.0, 8, without={"c"})) == "stt"
+    assert flows(queue.take(0.0, 8)) == "cccccccc"
+
+
+def test_nobody_gets_anything_where_all_who_wait_are_passed_over(queue: FairQueue, source: Source):
+    source.offer("c", 20)
+    source.offer("b", 1, priority=Priority.BULK)
+    assert queue.flows() == {"c", "b"}
+    assert queue.take(0.0, 8, without={"b", "c"}) == Batch(jobs=[], expired=[])
+    assert flows(queue.take(0.0, 8, without={"c"})) == "b"
+    assert queue.flows() == {"c"}
+
+
+def test_one_of_the_same_turn_may_be_taken_before_one_that_is_passed_over(queue: FairQueue, source: Source):
+    source.offer("c", 6)
+    source.offer("d", 6)
+    assert flows(queue.take(0.0, 1)) == "c"
+    assert flows(queue.take(0.0, 5, without={"c"})) == "ddddd"
+    assert flows(queue.take(0.0, 6)) == "cccdcc"
+
+
 @pytest.mark.parametrize(
-    ("waiting", "idle", "size"),
-    [(1, 2, 4), (8, 2, 4), (12, 2, 6), (13, 2, 7), (100, 2, 8), (8, 1, 8), (0, 2, 4), (8, 0, 8)],
-)
-def test_idle_slots_share_what_waits_in_portions_that_are_not_too_small(waiting: int, idle: int, size: int):
-    assert BatchPolicyConfig().batch_size(waiting, idle) == size
+    ("waiting", "idle", "enough", "size"),
+    [
+        (1, 2, 8, 4), (8, 2, 8, 4), (12, 2, 8, 6), (13, 2, 8, 7), (100, 2, 8, 8), (8, 1, 8, 8), (0, 2, 8, 4),
+        (8, 0, 8, 8), (100, 2, 5, 5), (100, 2, 1, 4), (12, 2, 7, 6), (100, 2, 50, 8),
+    ],
+)  # fmt: skip
+def test_idle_slots_share_what_waits_in_portions_neither_too_small_nor_larger_than_pays(
+    waiting: int, idle: int, enough: int, size: int
+):
+    assert BatchPolicyConfig().batch_size(waiting, idle, enough=enough) == size
 
 
 @pytest.mark.parametrize(
@@ -244,6 +276,8 @@ def test_idle_slots_share_what_waits_in_portions_that_are_not_too_small(waiting:
         ("max_batch_faces", 1025),
         ("min_batch_faces", 0),
         ("min_batch_faces", 9),
+        ("face_slack", -0.1),
+        ("face_slack", float("inf")),
         ("max_queued_faces", 0),
         ("bulk_share", 0.0),
         ("bulk_share", 0.51),

@@ -42,24 +42,33 @@ class Batcher:
         config: sizes and shares.
         observer: told about every batch.
         clock: seconds, rising, at the rate of the event loop's.
+        in_flight: as in `Dispatcher`: requests whose faces are here or will be.
     """
 
     def __init__(
-        self, worker: Worker, config: BatchPolicyConfig, *, observer: BatchObserver, clock: Callable[[], float]
+        self,
+        worker: Worker,
+        config: BatchPolicyConfig,
+        *,
+        observer: BatchObserver,
+        clock: Callable[[], float],
+        in_flight: Callable[[], int] = lambda: 0,
     ) -> None:
         self._worker = worker
         self._observer = observer
         self._crop_shape = worker.describe().crop_shape
+        self._config = config
         self._latency = LatencyModel()
         queue = FairQueue(max_jobs=config.max_queued_faces, bulk_share=config.bulk_share, quantum=config.quantum_faces)
         self._dispatcher: Dispatcher[Crop, Scores] = Dispatcher(
             self._infer,
             queue,
             slots=worker.concurrency,
-            batch_size=config.batch_size,
+            batch_size=self._batch_size,
             latency=self._latency,
             observer=observer,
             clock=clock,
+            in_flight=in_flight,
         )
 
     @property
@@ -108,6 +117,10 @@ class Batcher:
     async def close(self) -> None:
         """Stop at once; whatever is not done gets NotReadyError."""
         await self._dispatcher.close()
+
+    def _batch_size(self, waiting: int, idle_slots: int) -> int:
+        enough = self._latency.enough_jobs(self._config.max_batch_faces, slack=self._config.face_slack)
+        return self._config.batch_size(waiting, idle_slots, enough=enough)
 
     async def _infer(self, crops: list[Crop], left_s: float) -> list[Scores | Exception]:
         try:

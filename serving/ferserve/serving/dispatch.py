@@ -13,7 +13,8 @@ for work, a slot waiting for `run`, and `drain` waiting for futures. Between two
 - A future is resolved at all. It is born with a timer at its deadline, so even a `run` that never returns cannot hold
   its caller for longer; a slot resolves what it holds in a `finally`; `drain` and `close` resolve what is left.
 - No wake-up is lost. `submit` sets the event after the queue has grown; a slot clears it only when it has just seen the
-  queue empty, and suspends nowhere between. A caller that left between `take` and the batch's forming is seen there.
+  queue empty, or nothing in it for itself while a batch runs, whose end sets it again; it suspends nowhere between. A
+  caller that left between `take` and the batch's forming is seen there.
 """
 
 import asyncio
@@ -26,9 +27,10 @@ from typing import Generic, Protocol, TypeVar
 
 from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError, WorkerFailedError
 from ferserve.serving.latency import LatencyModel
-from ferserve.serving.policy import FairQueue, Job
+from ferserve.serving.policy import FairQueue
 from ferserve.serving.rate import ServiceRate
 from ferserve.serving.requests import Priority
+from ferserve.serving.round_robin import Job
 from ferserve.serving.tracing import BATCH, TRACE, CallTrace
 
 PayloadT = TypeVar("PayloadT")
@@ -81,6 +83,15 @@ class _Submission:
     timer: asyncio.TimerHandle | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A batch under way."""
+
+    began_s: float
+    jobs: int
+    flows: frozenset[str]
+
+
 @dataclass(slots=True, eq=False)
 class _Entry(Generic[PayloadT, ResultT]):
     job: Job
@@ -92,6 +103,9 @@ class _Entry(Generic[PayloadT, ResultT]):
 class Dispatcher(Generic[PayloadT, ResultT]):
     """Runs jobs in the queue's order on a fixed number of slots; a free slot takes what waits at once.
 
+    But of several slots the last free one is not for requests that have jobs running already while there are others,
+    waiting or on their way: those would wait for a whole batch of a crowd's, or be part of one.
+
     Args:
         run: computes one batch; gets the payloads and the seconds until the last of their deadlines; returns one result
             or exception a payload, in order. What it raises goes to every job of the batch. Cancelled once nobody waits
@@ -102,6 +116,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             be too late for one of them.
         latency: of `run`; nobody else's. It learns from every batch, sizes the next ones, and foresees the queue.
         clock: seconds, rising, at the rate of the event loop's.
+        in_flight: how many requests are here, on their way here, or served; nobody is on the way unless told otherwise.
     """
 
     def __init__(
@@ -114,6 +129,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         latency: LatencyModel,
         observer: DispatchObserver,
         clock: Callable[[], float],
+        in_flight: Callable[[], int] = lambda: 0,
     ) -> None:
         self._run = run
         self._queue = queue
@@ -126,7 +142,9 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         self._ids = count()
         self._entries: dict[int, _Entry[PayloadT, ResultT]] = {}
         self._work = asyncio.Event()
-        self._running: dict[int, tuple[float, int]] = {}  # by a batch's first job: when it began, how many jobs it has
+        self._running: dict[int, _Running] = {}  # by a batch's first job
+        self._in_flight = in_flight
+        self._submissions = 0
         self._accepting = True
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -167,6 +185,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             self._tasks = [asyncio.create_task(self._serve_slot()) for _ in range(self._slots)]
         now_s = self._clock()
         submission = _Submission(len(payloads), TRACE.get())
+        self._submissions += 1
         job_of = partial(Job, flow=flow, priority=priority, deadline_s=deadline_s, enqueued_s=now_s, admitted=admitted)
         entries = [self._enqueue(job_of(job_id=next(self._ids)), payload, submission) for payload in payloads]
         loop = asyncio.get_running_loop()
@@ -184,7 +203,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         if len(self._running) < self._slots:
             return 0.0
         now_s = self._clock()
-        running = [(count, now_s - began_s) for began_s, count in self._running.values()]
+        running = [(batch.jobs, now_s - batch.began_s) for batch in self._running.values()]
         waiting = self._queue.ahead(jobs, flow=flow, priority=priority) + jobs
         batches = len(running) + -(-waiting // self._batch_size(waiting, 1))
         in_turn_s = self._latency.queue_s(sum(count for count, _ in running) + waiting, batches, running)
@@ -225,12 +244,24 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             if entries:
                 await self._process(entries)
 
+    def _passed_over(self) -> frozenset[str]:
+        """Requests that this slot is not for: where it is the last free one, those that are being served already.
+
+        Only while there are others, waiting or on their way; else there is nobody to keep it for.
+        """
+        if not len(self._running) == self._slots - 1 > 0:
+            return frozenset()
+        served = frozenset[str]().union(*(batch.flows for batch in self._running.values()))
+        are_others = self._in_flight() > self._submissions or not self._queue.flows() <= served
+        return served if are_others else frozenset()
+
     def _take(self) -> list[_Entry[PayloadT, ResultT]]:
         """The next batch of jobs that somebody still waits for; may be empty."""
         size = self._batch_size(len(self._queue), self._slots - len(self._running))
-        batch = self._queue.take(self._clock(), size, partial(self._latency.most_jobs, most=size))
-        if not len(self._queue):
-            self._work.clear()
+        most_within = partial(self._latency.most_jobs, most=size)
+        batch = self._queue.take(self._clock(), size, most_within, without=self._passed_over())
+        if not (len(self._queue) and (batch.jobs or batch.expired)):
+            self._work.clear()  # what is passed over waits for the end of a batch, which sets it again
         self._observer.queued(len(self._queue))
         self._fail_expired([self._entries[job.job_id] for job in batch.expired])
         entries = [self._entries[job.job_id] for job in batch.jobs]
@@ -241,7 +272,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
 
     async def _process(self, entries: list[_Entry[PayloadT, ResultT]]) -> None:
         started_s = self._clock()
-        self._running[entries[0].job.job_id] = (started_s, len(entries))
+        flows = frozenset(entry.job.flow for entry in entries)
+        self._running[entries[0].job.job_id] = _Running(started_s, len(entries), flows)
         self._observer.started([started_s - entry.job.enqueued_s for entry in entries])
         results: Sequence[ResultT | Exception] = [_shut_down()] * len(entries)
         try:
@@ -251,6 +283,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         finally:
             finished_s = self._clock()
             del self._running[entries[0].job.job_id]
+            if len(self._queue):
+                self._work.set()
             self._rate.finished(len(entries), finished_s)
             self._observer.finished(len(entries), finished_s - started_s, self._latency.expected_s(len(entries)))
             self._learn(results[0], len(entries), finished_s - started_s)
@@ -303,8 +337,10 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         """Called by the loop once a future is done, however that came about."""
         del self._entries[entry.job.job_id]
         entry.submission.unresolved -= 1
-        if entry.submission.unresolved == 0 and entry.submission.timer is not None:
-            entry.submission.timer.cancel()
+        if entry.submission.unresolved == 0:
+            self._submissions -= 1
+            if entry.submission.timer is not None:
+                entry.submission.timer.cancel()
         if self._queue.cancel(entry.job.job_id):
             self._observer.dropped(Drop.CANCELLED, 1)
             self._observer.queued(len(self._queue))

@@ -17,9 +17,10 @@ from functools import partial
 from itertools import count
 
 from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError
-from ferserve.serving.policy import FairQueue, Job
+from ferserve.serving.policy import FairQueue
 from ferserve.serving.rate import ServiceRate, within_bounds
 from ferserve.serving.requests import Priority
+from ferserve.serving.round_robin import Job
 
 
 class Grant:

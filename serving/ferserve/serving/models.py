@@ -70,8 +70,9 @@ class LoadedModel:
             figures=dict(manifest.figures),
             is_default=is_default,
         )
-        batcher = Batcher(worker, policy, observer=observer, clock=clock)
-        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher, photos=photos)
+        calls = _taking_calls()
+        batcher = Batcher(worker, policy, observer=observer, clock=clock, in_flight=lambda: calls.in_flight)
+        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher, photos=photos, calls=calls)
 
     def in_use(self) -> AbstractContextManager[None]:
         """Hold the model for one request, from the moment that it finds it: a retired model waits for it."""

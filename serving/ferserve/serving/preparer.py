@@ -43,11 +43,13 @@ class Caller:
         deadline_s: reading of the clock after which nobody waits.
         granted_bytes: what decoding may take for them.
         has_left: set on the event loop, read on the thread; a late reading costs one step in vain and nothing else.
+        held_bytes: of the picture's pixels, once it is decoded.
     """
 
     deadline_s: float
     granted_bytes: int = FREE_BYTES
     has_left: bool = False
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class Preparer:
         size_px, exact = options.detection_size_px, options.exact
         min_side_px = decoded_side(self._detector, detection_size_px=size_px, exact=exact)
         decoded = self._decoded(data, caller.granted_bytes, min_side_px)
+        caller.held_bytes = decoded.pixels.nbytes
         decode_s = watch.lap_s()
         yield from watch.pause()
         side_px = search_side_px(self._detector, decoded, detection_size_px=size_px, exact=exact)

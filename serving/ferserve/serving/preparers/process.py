@@ -1,8 +1,9 @@
 """A preparer's own process: hears of photos, takes their steps, and says what came of each. One thread does it all.
 
-Between two steps it listens. A photo that was parked goes on only where no new one is in the works, so at most two
-photos have pixels here. Whether others wait for a turn is said by a byte of memory that all preparers share with the
-gateway.
+Between two steps it listens. A photo that was parked goes on only where no new one is in the works. One may always be
+parked, and more as long as all of them hold no more pixels than a small picture may take to decode: with one place a
+second crowd would go on to its end, and everybody else would wait for it. Whether others wait for a turn is said by a
+byte of memory that all preparers share with the gateway.
 """
 
 import os
@@ -53,7 +54,7 @@ class _Photo:
 
     Attributes:
         parks: whether it may be left half done.
-        has_place: it was parked once, and may be again.
+        was_parked: it is, or goes on from there.
         turn_cpu_s: what its turn has taken; a process that waits for a core has not had its turn.
     """
 
@@ -61,7 +62,7 @@ class _Photo:
     steps: Steps[object]
     caller: Caller
     parks: bool
-    has_place: bool = False
+    was_parked: bool = False
     turn_cpu_s: float = 0.0
 
 
@@ -126,7 +127,7 @@ class PreparerProcess:
             photo.turn_cpu_s += time.thread_time() - began_s
             if not self._is_over(photo):
                 return
-            outcome, photo.has_place, photo.turn_cpu_s = PARKED, True, 0.0
+            outcome, photo.was_parked, photo.turn_cpu_s = PARKED, True, 0.0
         turns.popleft()
         if outcome is not PARKED:
             del self._photos[photo.number]
@@ -136,7 +137,8 @@ class PreparerProcess:
         """Whether a turn ends before its photo is done."""
         if not photo.parks or photo.turn_cpu_s < self._turn_s or not self._others_wait():
             return False
-        return photo.has_place or not any(other.has_place for other in self._photos.values())
+        others = [other for other in self._photos.values() if other.was_parked and other is not photo]
+        return not others or sum(one.caller.held_bytes for one in (photo, *others)) <= FREE_BYTES
 
     def _abandon(self, photo: _Photo) -> None:
         for turns in (self._begun, self._resumed):
