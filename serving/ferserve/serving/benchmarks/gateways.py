@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from ferserve.serving.benchmarks.awake import AwakeCores
 from ferserve.serving.cores import available_cores
 from ferserve.serving.errors import StartError
 from ferserve.serving.process_family import PeakMemory, cpu_s, memory_bytes
@@ -189,12 +190,14 @@ class Subject:
         rest: HOST:PORT of its HTTP port; None where nobody said.
         admin: http://HOST:PORT of its admin port; None where nobody said.
         own: its process; None where somebody else runs it.
+        awake: what keeps the cores from halting meanwhile; None where nothing does.
     """
 
     target: str
     rest: str | None = None
     admin: str | None = None
     own: OwnGateway | None = None
+    awake: AwakeCores | None = None
 
     def counters(self) -> Counters:
         """What it counts; NaN where there is no admin port."""
@@ -219,6 +222,7 @@ class CpuMeter:
 
     def __init__(self, subject: Subject) -> None:
         self._own = subject.own
+        self._awake = subject.awake
         self._began = self._now()
 
     def shares(self) -> CpuShares:
@@ -235,7 +239,8 @@ class CpuMeter:
 
     def _now(self) -> tuple[float, float, float, float]:
         gateway_s = self._own.cpu_s() if self._own else nan
-        return time.monotonic(), time.process_time(), gateway_s, _busy_ticks()
+        awake_s = self._awake.cpu_s() if self._awake else 0.0
+        return time.monotonic(), time.process_time(), gateway_s, _busy_ticks() - awake_s * _TICKS_PER_S
 
 
 def _busy_ticks() -> float:

@@ -20,7 +20,7 @@ from ferserve.serving.commands.bench_options import (
     run_on_loop,
     works_of,
 )
-from ferserve.serving.commands.measured import Admin, Rest, Target, measured_gateway, serve_flags
+from ferserve.serving.commands.measured import Admin, KeepAwake, Rest, Target, measured_gateway, serve_flags
 from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models
 from ferserve.serving.errors import ConfigError
 
@@ -64,6 +64,7 @@ def load(
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
+    keep_awake: KeepAwake = False,
     as_json: AsJson = False,
 ) -> None:
     """Put one load on a gateway: goodput, faces a second, latencies, batches, CPU and memory.
@@ -80,11 +81,11 @@ def load(
     offer = Offer(rate_per_s=rate, callers=callers, duration_s=seconds, seed=seed)
     selfies, crowd = works_of(photos, crowds=crowds, crowd_faces=crowd_faces, deadline_ms=deadline_ms)
     protocols = protocol or [ProtocolName.GRPC]
-    machine = describe_machine()
+    machine = describe_machine() | {"kept_awake": keep_awake}
     flags = serve_flags(model, sha256, detector)
     with (
         Console(stderr=True).status("measuring"),
-        measured_gateway(flags, target=target, rest=rest, admin=admin) as subject,
+        measured_gateway(flags, target=target, rest=rest, admin=admin, keep_awake=keep_awake) as subject,
     ):
         reports = run_on_loop(_loads(subject, selfies, crowd, crowds, offer, protocols))
         compared = _against_fer(subject, selfies, photos or [], turn_s=seconds / 4) if against else None

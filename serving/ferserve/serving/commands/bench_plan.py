@@ -20,7 +20,7 @@ from ferserve.serving.commands.bench_options import (
     run_on_loop,
     works_of,
 )
-from ferserve.serving.commands.measured import measured_gateway, serve_flags
+from ferserve.serving.commands.measured import KeepAwake, measured_gateway, serve_flags
 from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models
 from ferserve.serving.errors import ConfigError
 
@@ -43,6 +43,7 @@ class _Asked:
     deadline_ms: int
     seconds: float
     seed: int
+    keep_awake: bool
 
 
 def plan(
@@ -65,6 +66,7 @@ def plan(
     model: Models = None,
     sha256: Hashes = None,
     detector: DetectorName = None,
+    keep_awake: KeepAwake = False,
     as_json: AsJson = False,
 ) -> None:
     """Find out how many gateways like this one keep a promise under a load.
@@ -80,7 +82,7 @@ def plan(
     from ferserve.serving.settings import read_settings
 
     slo = Slo(latency_s=slo_ms / 1000, share=slo_share)
-    asked = _Asked(crowds=crowds, deadline_ms=deadline_ms, seconds=seconds, seed=seed)
+    asked = _Asked(crowds=crowds, deadline_ms=deadline_ms, seconds=seconds, seed=seed, keep_awake=keep_awake)
     known = None if costs is None else read_costs(costs)
     if known is not None and (photos or check or model or detector):
         raise ConfigError("--costs: expected no photos, --check, --model or --detector beside it: nothing is measured")
@@ -136,5 +138,5 @@ def _measured(
             subject, mix, gateway, kinds, each_s=2 * asked.seconds, slo=check, seed=asked.seed
         )
 
-    with measured_gateway(flags, target=None) as subject:
+    with measured_gateway(flags, target=None, keep_awake=asked.keep_awake) as subject:
         return run_on_loop(measure(subject))

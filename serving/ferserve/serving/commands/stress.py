@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
-from ferserve.serving.commands.measured import Admin, Target, measured_gateway, serve_flags
+from ferserve.serving.commands.measured import Admin, KeepAwake, Target, measured_gateway, serve_flags
 from ferserve.serving.commands.options import AsJson, DetectorName, Hashes, Models
 from ferserve.serving.errors import ConfigError
 
@@ -64,6 +64,7 @@ def stress(
         float, typer.Option(min=MIN_SECONDS, help="Of each level of overload, turn of fairness, half of a drain.")
     ] = 20.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 1,
+    keep_awake: KeepAwake = False,
     as_json: AsJson = False,
 ) -> None:
     """Offer a gateway requests at random times drawn beforehand, never waiting for answers, and see how it bears them.
@@ -84,10 +85,10 @@ def stress(
         crowd_side_px=crowd_side,
         timeout_s=deadline_ms / 1000,
     )
-    machine = describe_machine()
+    machine = describe_machine() | {"kept_awake": keep_awake}
     with (
         Console(stderr=True).status("measuring"),
-        _subject(question, target, admin, serve_flags(model, sha256, detector)) as subject,
+        _subject(question, target, admin, serve_flags(model, sha256, detector), keep_awake=keep_awake) as subject,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         report = runner.run(_measure(question, subject, payloads, seconds, seed))
@@ -117,8 +118,10 @@ async def _measure(
 
 
 @contextmanager
-def _subject(question: Question, target: str | None, admin: str | None, flags: list[str]) -> "Iterator[Subject]":
+def _subject(
+    question: Question, target: str | None, admin: str | None, flags: list[str], *, keep_awake: bool
+) -> "Iterator[Subject]":
     if question is Question.DRAIN and target is not None:
         raise ConfigError(f"--target: expected none with drain, which stops the gateway, got {target}")
-    with measured_gateway(flags, target=target, admin=admin) as subject:
+    with measured_gateway(flags, target=target, admin=admin, keep_awake=keep_awake) as subject:
         yield subject
