@@ -178,7 +178,8 @@ WORKERS: Final = Dashboard(
                     "{{model}}": f"sum by (model) (rate(ferserve_batch_faces_sum{{{JOB}}}{RATE}))"
                     f" / sum by (model) (rate(ferserve_batch_faces_count{{{JOB}}}{RATE}))"
                 },
-                says="Mean. Near 1 while workers are idle, near max_batch_faces when they are not.",
+                says="Mean. Near 1 while workers are idle; else near the size from which on more faces save little "
+                "(face_slack), at most max_batch_faces.",
             ),
             Panel(
                 title="Wait for a batch",

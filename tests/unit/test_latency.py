@@ -84,13 +84,16 @@ def test_a_batch_is_no_larger_than_its_deadline_allows():
 
 
 @pytest.mark.parametrize(
-    ("job_s", "fixed_s", "enough"), [(1.2, 0.76, 4), (4.0, 15.0, 7), (1.0, 0.0, 1), (0.0, 1.0, 8), (1.0, 1000.0, 8)]
+    ("job_s", "fixed_s", "enough"),
+    [(1.22, 0.76, 4), (4.0, 15.0, 7), (1.0, 0.0, 1), (0.0, 1.0, 8), (1.0, 1000.0, 8), (0.0, 0.0, 8)],
 )
 def test_a_batch_is_large_enough_where_the_fixed_part_is_spread(job_s: float, fixed_s: float, enough: int):
-    model = LatencyModel()
-    assert model.enough_jobs(8, slack=0.1) == 8  # nothing is known
-    for _ in range(500):
-        for jobs in (1, 4, 8):
-            model.finished(jobs, job_s * jobs + fixed_s)
-    assert model.enough_jobs(8, slack=0.1) == enough
-    assert model.enough_jobs(8, slack=1e9) == 1
+    line = Line(job_s, fixed_s)
+    assert line.enough_jobs(8, slack=0.1) == enough
+    dearest_s = 1.1 * line.batches_s(8, 1) / 8
+    assert line.batches_s(enough, 1) / enough <= dearest_s
+    assert enough == 1 or line.batches_s(enough - 1, 1) / (enough - 1) > dearest_s or job_s == fixed_s == 0
+
+
+def test_one_job_is_enough_where_any_price_is_bearable():
+    assert Line(1.0, 10.0).enough_jobs(8, slack=1e9) == 1

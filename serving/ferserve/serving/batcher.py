@@ -119,7 +119,7 @@ class Batcher:
         await self._dispatcher.close()
 
     def _batch_size(self, waiting: int, idle_slots: int) -> int:
-        enough = self._latency.enough_jobs(self._config.max_batch_faces, slack=self._config.face_slack)
+        enough = self._latency.line.enough_jobs(self._config.max_batch_faces, slack=self._config.face_slack)
         return self._config.batch_size(waiting, idle_slots, enough=enough)
 
     async def _infer(self, crops: list[Crop], left_s: float) -> list[Scores | Exception]:

@@ -43,6 +43,17 @@ class Line:
         """What so many jobs take together in so many batches, one after the other."""
         return self.job_s * jobs + self.fixed_s * batches
 
+    def enough_jobs(self, most: int, *, slack: float) -> int:
+        """The fewest jobs in a batch where one costs at most `slack` more, as a part, than in a batch of `most`.
+
+        What a batch costs beyond its jobs is spread over them; past some size there is little left to spread, and a
+        larger batch only makes others wait for its end. `most` while nothing is known.
+        """
+        bearable_s = (1 + slack) * self.batches_s(most, 1) / most
+        if bearable_s <= self.job_s:
+            return most
+        return min(max(math.ceil(self.fixed_s / (bearable_s - self.job_s)), 1), most)
+
 
 class LatencyModel:
     """The latency of one worker's batches, or of one photo on one thread.
@@ -130,18 +141,6 @@ class LatencyModel:
             return most
         jobs = math.floor((careful_s - line.fixed_s) / line.job_s) if line.job_s > 0 else 1
         return min(max(jobs, 1), most)
-
-    def enough_jobs(self, most: int, *, slack: float) -> int:
-        """The fewest jobs in a batch where one costs at most `slack` more, as a part, than in a batch of `most`.
-
-        What a batch costs beyond its jobs is spread over them; past some size there is little left to spread, and a
-        larger batch only makes others wait for its end. `most` before anything was measured.
-        """
-        line = self.line
-        bearable_s = (1 + slack) * line.batches_s(most, 1) / most
-        if bearable_s <= line.job_s:
-            return most
-        return min(max(math.ceil(line.fixed_s / (bearable_s - line.job_s)), 1), most)
 
 
 @dataclass(slots=True)

@@ -86,8 +86,10 @@ class GatewayModel:
     batching: BatchPolicyConfig = field(default_factory=BatchPolicyConfig)
 
     def work_s(self, kind: Kind) -> float:
-        """Core seconds of one request here while all cores compute, in full batches."""
-        most = self.batching.max_batch_faces
+        """Core seconds of one request here while all cores compute, in batches as large as pays."""
+        most = self.batching.batch_size(
+            kind.faces, 1, enough=self.line.enough_jobs(self.batching.max_batch_faces, slack=self.batching.face_slack)
+        )
         scored_s = self.line.batches_s(kind.faces, -(-kind.faces // most)) if self.worker_is_here else 0.0
         return (kind.caller_s + kind.overhead_s + kind.prepare_s + scored_s) * self.crowding
 
@@ -158,7 +160,13 @@ class _Gateway:
             clock=clock,
         )
         worker = _Worker(model, self.cores.compute if model.worker_is_here else asyncio.sleep)
-        self._batcher = Batcher(worker, model.batching, observer=metrics.batches(_MODEL), clock=clock)
+        self._batcher = Batcher(
+            worker,
+            model.batching,
+            observer=metrics.batches(_MODEL),
+            clock=clock,
+            in_flight=lambda: self._admission.images_in_flight,
+        )
 
     async def answer(self, kind: Kind, *, flow: str) -> Ending:
         """One request's way."""
