@@ -48,7 +48,14 @@ def test_what_a_gateway_costs_is_measured_and_planned_with(run, face_photo):
         Payloads(face_photo, crops=size, side_px=None, crowd_side_px=640, timeout_s=20.0).work() for size in (1, 4)
     ]
     with own_gateway() as gateway:
-        costs = run(measure_costs(gateway, [payloads.work(), payloads.crowd(25)], crops, each_s=2.0))
+        costs = run(
+            measure_costs(
+                Subject(target=gateway.target, admin=gateway.admin, own=gateway),
+                [payloads.work(), payloads.crowd(25)],
+                crops,
+                each_s=2.0,
+            )
+        )
         assert read_line(gateway.admin).job_s > 0
     assert costs.face_ms > 0
     photo, crowd = costs.kinds

@@ -15,7 +15,7 @@ from ferserve.serving.engine import CLOCK, Engine, EngineConfig, ModelsConfig, o
 from ferserve.serving.errors import ModelNotFoundError, WorkerFailedError
 from ferserve.serving.health import Health
 from ferserve.serving.metrics import Metrics
-from ferserve.serving.requests import AnalyzeOptions, OcclusionQuestion, RequestContext
+from ferserve.serving.requests import AnalyzeOptions, OcclusionQuestion, Priority, RequestContext
 
 CROP = (24, 24, 1)
 
@@ -125,7 +125,7 @@ async def test_no_request_is_lost_while_archives_change(place, tiny_archive, oth
 
 async def test_the_old_model_ends_with_its_last_request(place, face_photo):
     old = place.engine.shelf.models["tiny"]
-    with old.in_use():
+    with old.in_use("a", Priority.INTERACTIVE):
         await place.reload()
         await asyncio.sleep(0)
         await old.worker.probe()

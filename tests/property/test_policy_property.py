@@ -56,6 +56,11 @@ class QueueMachine(RuleBasedStateMachine):
     def take(self, max_jobs: int, without: frozenset[str] = frozenset()):
         batch = self.queue.take(self.now_s, max_jobs, without=without)
         others = [job for job in self.waiting.values() if job.flow not in without]
+        if any(job.priority is Priority.INTERACTIVE and job.flow in without for job in self.waiting.values()):
+            # It may get less than there is: bulk does not overtake those who are passed over.
+            for job in batch.jobs + batch.expired:
+                self.end(job)
+            return
         good = [job for job in others if job.deadline_s > self.now_s]
         assert all(job in others for job in batch.jobs + batch.expired), "passed over"
         assert len(batch.jobs) == min(max_jobs, len(good)), "work-conserving, and no more than asked for"
@@ -85,7 +90,10 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost_or_doubled(self):
         assert len(self.queue) == len(self.waiting)
-        assert self.queue.flows() == {job.flow for job in self.waiting.values()}
+        for priority in Priority:
+            of_this = [job.flow for job in self.waiting.values() if job.priority is priority]
+            assert self.queue.flows(priority) == set(of_this)
+            assert all(self.queue.waiting(flow, priority) == of_this.count(flow) for flow in "abcde")
         assert all(job_id in self.queue for job_id in self.waiting)
 
     def end(self, job: Job) -> None:

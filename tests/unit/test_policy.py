@@ -242,10 +242,16 @@ def test_who_is_passed_over_keeps_its_turn_and_the_others_have_theirs(queue: Fai
 def test_nobody_gets_anything_where_all_who_wait_are_passed_over(queue: FairQueue, source: Source):
     source.offer("c", 20)
     source.offer("b", 1, priority=Priority.BULK)
-    assert queue.flows() == {"c", "b"}
-    assert queue.take(0.0, 8, without={"b", "c"}) == Batch(jobs=[], expired=[])
-    assert flows(queue.take(0.0, 8, without={"c"})) == "b"
-    assert queue.flows() == {"c"}
+    assert queue.flows(Priority.INTERACTIVE) == {"c"}
+    assert queue.flows(Priority.BULK) == {"b"}
+    assert queue.waiting("c", Priority.INTERACTIVE) == 20
+    assert queue.take(0.0, 8, without={"c"}) == Batch(jobs=[], expired=[])
+
+
+def test_bulk_that_is_passed_over_does_not_hold_interactive_ones_up(queue: FairQueue, source: Source):
+    source.offer("b", 60, priority=Priority.BULK)
+    source.offer("c", 60)
+    assert flows(queue.take(0.0, 60, without={"b"})) == "c" * 60
 
 
 def test_one_of_the_same_turn_may_be_taken_before_one_that_is_passed_over(queue: FairQueue, source: Source):

@@ -8,7 +8,7 @@ trusted before its shape and its numbers were looked at.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -16,12 +16,15 @@ from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.types import Crop, Scores
 from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
 from ferserve.serving.errors import WorkerFailedError
+from ferserve.serving.flows import Flows
 from ferserve.serving.latency import LatencyModel
 from ferserve.serving.policy import BatchPolicyConfig, FairQueue
 from ferserve.serving.requests import Priority
 from ferserve.serving.workers.protocol import Worker, check_shape
 
 _log = logging.getLogger(__name__)
+PROBE_EVERY: Final = 8
+"""Of so many batches one may be as large as is allowed; the worker's line remembers about twenty."""
 
 FaceOutcome = Outcome[Scores]
 """A face's scores, float32 of shape (7,), and how long it waited and was computed."""
@@ -42,7 +45,6 @@ class Batcher:
         config: sizes and shares.
         observer: told about every batch.
         clock: seconds, rising, at the rate of the event loop's.
-        in_flight: as in `Dispatcher`: requests whose faces are here or will be.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class Batcher:
         *,
         observer: BatchObserver,
         clock: Callable[[], float],
-        in_flight: Callable[[], int] = lambda: 0,
     ) -> None:
         self._worker = worker
         self._observer = observer
         self._crop_shape = worker.describe().crop_shape
         self._config = config
+        self._coming = Flows()
+        self._batches = 0
         self._latency = LatencyModel()
         queue = FairQueue(max_jobs=config.max_queued_faces, bulk_share=config.bulk_share, quantum=config.quantum_faces)
         self._dispatcher: Dispatcher[Crop, Scores] = Dispatcher(
@@ -68,7 +71,7 @@ class Batcher:
             latency=self._latency,
             observer=observer,
             clock=clock,
-            in_flight=in_flight,
+            coming=self._coming,
         )
 
     @property
@@ -118,11 +121,24 @@ class Batcher:
         """Stop at once; whatever is not done gets NotReadyError."""
         await self._dispatcher.close()
 
+    def begin(self, flow: str, priority: Priority) -> None:
+        """A request came whose faces will be submitted; until its `end` a slot may be kept for it."""
+        self._coming.add(flow, priority)
+
+    def end(self, flow: str, priority: Priority) -> None:
+        """A request that began is answered, or has ended otherwise."""
+        self._coming.remove(flow, priority)
+        self._dispatcher.look_again()
+
     def _batch_size(self, waiting: int, idle_slots: int) -> int:
-        enough = self._latency.line.enough_jobs(self._config.max_batch_faces, slack=self._config.face_slack)
+        most = self._config.max_batch_faces
+        # Batches of one size would not tell what a batch costs beyond its faces, and so would stay small.
+        is_probe = self._batches % PROBE_EVERY == 0
+        enough = most if is_probe else self._latency.line.enough_jobs(most, slack=self._config.face_slack)
         return self._config.batch_size(waiting, idle_slots, enough=enough)
 
     async def _infer(self, crops: list[Crop], left_s: float) -> list[Scores | Exception]:
+        self._batches += 1
         try:
             scores = await self._worker.infer(np.stack(crops), timeout_s=left_s)
             check_shape(scores, len(crops))

@@ -13,8 +13,9 @@ for work, a slot waiting for `run`, and `drain` waiting for futures. Between two
 - A future is resolved at all. It is born with a timer at its deadline, so even a `run` that never returns cannot hold
   its caller for longer; a slot resolves what it holds in a `finally`; `drain` and `close` resolve what is left.
 - No wake-up is lost. `submit` sets the event after the queue has grown; a slot clears it only when it has just seen the
-  queue empty, or nothing in it for itself while a batch runs, whose end sets it again; it suspends nowhere between. A
-  caller that left between `take` and the batch's forming is seen there.
+  queue empty, or nothing in it for itself while a batch runs. The end of that batch sets it again, and so does the end
+  of whoever the slot is kept for. It suspends nowhere between. A caller that left between `take` and the batch's
+  forming is seen there.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError, WorkerFailedError
+from ferserve.serving.flows import Flows
 from ferserve.serving.latency import LatencyModel
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.rate import ServiceRate
@@ -103,8 +105,8 @@ class _Entry(Generic[PayloadT, ResultT]):
 class Dispatcher(Generic[PayloadT, ResultT]):
     """Runs jobs in the queue's order on a fixed number of slots; a free slot takes what waits at once.
 
-    But of several slots the last free one is not for requests that have jobs running already while there are others,
-    waiting or on their way: those would wait for a whole batch of a crowd's, or be part of one.
+    But of several slots the last free one is not for a crowd that has jobs running already while there are others of
+    its priority, waiting or on their way: those would wait for a whole batch of the crowd's, or be part of one.
 
     Args:
         run: computes one batch; gets the payloads and the seconds until the last of their deadlines; returns one result
@@ -116,7 +118,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             be too late for one of them.
         latency: of `run`; nobody else's. It learns from every batch, sizes the next ones, and foresees the queue.
         clock: seconds, rising, at the rate of the event loop's.
-        in_flight: how many requests are here, on their way here, or served; nobody is on the way unless told otherwise.
+        coming: the requests whose jobs are here or will be; nobody is on the way unless told otherwise. Call
+            `look_again` when one of them goes.
     """
 
     def __init__(
@@ -129,7 +132,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         latency: LatencyModel,
         observer: DispatchObserver,
         clock: Callable[[], float],
-        in_flight: Callable[[], int] = lambda: 0,
+        coming: Flows | None = None,
     ) -> None:
         self._run = run
         self._queue = queue
@@ -143,8 +146,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         self._entries: dict[int, _Entry[PayloadT, ResultT]] = {}
         self._work = asyncio.Event()
         self._running: dict[int, _Running] = {}  # by a batch's first job
-        self._in_flight = in_flight
-        self._submissions = 0
+        self._here = Flows()
+        self._coming = coming or self._here
         self._accepting = True
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -185,7 +188,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             self._tasks = [asyncio.create_task(self._serve_slot()) for _ in range(self._slots)]
         now_s = self._clock()
         submission = _Submission(len(payloads), TRACE.get())
-        self._submissions += 1
+        self._here.add(flow, priority)
         job_of = partial(Job, flow=flow, priority=priority, deadline_s=deadline_s, enqueued_s=now_s, admitted=admitted)
         entries = [self._enqueue(job_of(job_id=next(self._ids)), payload, submission) for payload in payloads]
         loop = asyncio.get_running_loop()
@@ -208,6 +211,11 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         batches = len(running) + -(-waiting // self._batch_size(waiting, 1))
         in_turn_s = self._latency.queue_s(sum(count for count, _ in running) + waiting, batches, running)
         return in_turn_s / self._slots
+
+    def look_again(self) -> None:
+        """One of those who were coming is gone: a slot may have been kept for it."""
+        if len(self._queue):
+            self._work.set()
 
     async def drain(self, timeout_s: float) -> bool:
         """Take nothing more in and finish what was; what is not done in time fails with NotReadyError.
@@ -244,22 +252,33 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             if entries:
                 await self._process(entries)
 
-    def _passed_over(self) -> frozenset[str]:
-        """Requests that this slot is not for: where it is the last free one, those that are being served already.
+    def _passed_over(self, size: int) -> frozenset[str]:
+        """Requests that this slot is not for: where it is the last free one, crowds that are being served already.
 
-        Only while there are others, waiting or on their way; else there is nobody to keep it for.
+        Only while there are others; else there is nobody to keep it for. Whoever has no more than a batch left is no
+        crowd.
         """
         if not len(self._running) == self._slots - 1 > 0:
             return frozenset()
         served = frozenset[str]().union(*(batch.flows for batch in self._running.values()))
-        are_others = self._in_flight() > self._submissions or not self._queue.flows() <= served
-        return served if are_others else frozenset()
+        passed: set[str] = set()
+        others_wait = False
+        for priority in Priority:
+            waiting = self._queue.flows(priority)
+            crowds = {flow for flow in waiting & served if self._queue.waiting(flow, priority) > size}
+            others_wait = others_wait or bool(waiting - crowds)
+            if others_wait or self._coming.any_elsewhere(self._here, priority):
+                passed |= crowds
+        return frozenset(passed)
 
     def _take(self) -> list[_Entry[PayloadT, ResultT]]:
         """The next batch of jobs that somebody still waits for; may be empty."""
-        size = self._batch_size(len(self._queue), self._slots - len(self._running))
+        idle_slots = self._slots - len(self._running)
+        if idle_slots > 1 and self._coming.any_elsewhere(self._here, Priority.BULK):
+            idle_slots -= 1  # the last one is kept
+        size = self._batch_size(len(self._queue), idle_slots)
         most_within = partial(self._latency.most_jobs, most=size)
-        batch = self._queue.take(self._clock(), size, most_within, without=self._passed_over())
+        batch = self._queue.take(self._clock(), size, most_within, without=self._passed_over(size))
         if not (len(self._queue) and (batch.jobs or batch.expired)):
             self._work.clear()  # what is passed over waits for the end of a batch, which sets it again
         self._observer.queued(len(self._queue))
@@ -283,8 +302,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         finally:
             finished_s = self._clock()
             del self._running[entries[0].job.job_id]
-            if len(self._queue):
-                self._work.set()
+            self.look_again()
             self._rate.finished(len(entries), finished_s)
             self._observer.finished(len(entries), finished_s - started_s, self._latency.expected_s(len(entries)))
             self._learn(results[0], len(entries), finished_s - started_s)
@@ -338,7 +356,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         del self._entries[entry.job.job_id]
         entry.submission.unresolved -= 1
         if entry.submission.unresolved == 0:
-            self._submissions -= 1
+            self._here.remove(entry.job.flow, entry.job.priority)
             if entry.submission.timer is not None:
                 entry.submission.timer.cancel()
         if self._queue.cancel(entry.job.job_id):

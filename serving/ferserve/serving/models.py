@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Self
 
 from ferserve.faces.archive import Archive
@@ -11,7 +12,7 @@ from ferserve.serving.batcher import Batcher, BatchObserver
 from ferserve.serving.health import Health
 from ferserve.serving.policy import BatchPolicyConfig
 from ferserve.serving.remote_photos import RemotePhotos
-from ferserve.serving.requests import ModelInfo
+from ferserve.serving.requests import ModelInfo, Priority
 from ferserve.serving.workers.protocol import Worker
 
 
@@ -19,6 +20,28 @@ def _taking_calls() -> Health:
     calls = Health()
     calls.ready()
     return calls
+
+
+class _InUse:
+    """See `LoadedModel.in_use`. No generator: every request passes through it."""
+
+    __slots__ = ("_accepted", "_batcher", "_flow", "_priority")
+
+    def __init__(self, model: "LoadedModel", flow: str, priority: Priority) -> None:
+        self._accepted = model.calls.accept()
+        self._batcher = model.batcher
+        self._flow = flow
+        self._priority = priority
+
+    def __enter__(self) -> None:
+        self._accepted.__enter__()
+        self._batcher.begin(self._flow, self._priority)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._batcher.end(self._flow, self._priority)
+        self._accepted.__exit__(kind, error, trace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,13 +93,16 @@ class LoadedModel:
             figures=dict(manifest.figures),
             is_default=is_default,
         )
-        calls = _taking_calls()
-        batcher = Batcher(worker, policy, observer=observer, clock=clock, in_flight=lambda: calls.in_flight)
-        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher, photos=photos, calls=calls)
+        batcher = Batcher(worker, policy, observer=observer, clock=clock)
+        return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher, photos=photos)
 
-    def in_use(self) -> AbstractContextManager[None]:
-        """Hold the model for one request, from the moment that it finds it: a retired model waits for it."""
-        return self.calls.accept()
+    def in_use(self, flow: str, priority: Priority) -> AbstractContextManager[None]:
+        """Hold the model for one request, from the moment that it finds it: a retired model waits for it.
+
+        Args:
+            flow, priority: the request's, as its faces will have them.
+        """
+        return _InUse(self, flow, priority)
 
     async def retire(self, timeout_s: float) -> None:
         """Close once every request that found it is answered, or is late beyond all measure."""

@@ -142,9 +142,13 @@ class FairQueue:
         before = sum(len(self._classes[other]) for other in Priority if other < priority)
         return before + own + self._classes[priority].of_others(flow, own + jobs)
 
-    def flows(self) -> frozenset[str]:
-        """The requests that have jobs waiting."""
-        return frozenset().union(*(turns.flows() for turns in self._classes.values()))
+    def flows(self, priority: Priority) -> AbstractSet[str]:
+        """The requests that have jobs of this priority waiting."""
+        return self._classes[priority].flows()
+
+    def waiting(self, flow: str, priority: Priority) -> int:
+        """How many jobs of a request wait."""
+        return self._classes[priority].waiting(flow)
 
     def take(
         self,
@@ -159,7 +163,8 @@ class FairQueue:
         Args:
             most_within: of the seconds that a job has left; the most jobs, at least 1, of a batch that is done by then.
                 None where that does not depend on the batch.
-            without: flows that are passed over; the others have their turns as if these had had theirs.
+            without: flows that are passed over; others of their priority have their turns as if these had had theirs.
+                Where there are no others nobody gets anything: bulk does not overtake an interactive request so.
         Returns:
             A batch that is done by the tightest deadline in it. It has fewer than `max_jobs` jobs only when no others
             wait, or when with the next one it would be too late for one of them; that one then leads the next batch.
@@ -192,6 +197,6 @@ class FairQueue:
         order = (Priority.BULK, Priority.INTERACTIVE) if bulk_is_due else (Priority.INTERACTIVE, Priority.BULK)
         for priority in order:
             job = self._classes[priority].head(without)
-            if job is not None:
+            if job is not None or (priority is Priority.INTERACTIVE and len(self._classes[priority])):
                 return job
         return None

@@ -43,7 +43,7 @@ class Caller:
         deadline_s: reading of the clock after which nobody waits.
         granted_bytes: what decoding may take for them.
         has_left: set on the event loop, read on the thread; a late reading costs one step in vain and nothing else.
-        held_bytes: of the picture's pixels, once it is decoded.
+        held_bytes: of what is held for them between two steps: encoded pictures, and pixels once they are decoded.
     """
 
     deadline_s: float
@@ -118,7 +118,7 @@ class Preparer:
         size_px, exact = options.detection_size_px, options.exact
         min_side_px = decoded_side(self._detector, detection_size_px=size_px, exact=exact)
         decoded = self._decoded(data, caller.granted_bytes, min_side_px)
-        caller.held_bytes = decoded.pixels.nbytes
+        caller.held_bytes = len(data) + decoded.pixels.nbytes
         decode_s = watch.lap_s()
         yield from watch.pause()
         side_px = search_side_px(self._detector, decoded, detection_size_px=size_px, exact=exact)
@@ -168,6 +168,7 @@ class Preparer:
                 what the largest takes.
             DeadlineError, CallCancelledError: nobody waits any more.
         """
+        caller.held_bytes = sum(map(len, faces))
         watch = _Watch(self._clock, caller)
         items: list[Crop | FerserveError] = []
         decode_s = preprocess_s = 0.0

@@ -21,7 +21,7 @@ async def classify_crops(stages: Stages, call: Call, faces: Sequence[bytes]) -> 
     forecast = stages.forecast(call, faces=len(faces))
     size_bytes = sum(map(len, faces))
     with (
-        call.model.in_use(),
+        call.model.in_use(call.flow, call.priority),
         stages.admission.admit_crops(
             size_bytes=size_bytes, priority=call.priority, forecast=forecast, faces=len(faces)
         ),
@@ -48,7 +48,7 @@ async def score_crops(stages: Stages, call: Call, crops: CropBatch) -> CropScore
     model = call.model
     scored_s = model.batcher.expected_s(len(crops), flow=call.flow, priority=call.priority)
     with (
-        model.in_use(),
+        model.in_use(call.flow, call.priority),
         stages.admission.admit_crops(
             size_bytes=crops.nbytes,
             priority=call.priority,

@@ -13,7 +13,7 @@ async def analyze_occlusion(
     forecast = stages.forecast(call, faces=question.faces)
     photo_work = PhotoWork(data=data, options=options, spec=call.model.spec)
     with (
-        call.model.in_use(),
+        call.model.in_use(call.flow, call.priority),
         stages.admission.admit_crops(
             size_bytes=len(data), priority=call.priority, forecast=forecast, faces=question.faces
         ),

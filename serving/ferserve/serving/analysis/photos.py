@@ -18,7 +18,7 @@ async def analyze_photo(
         detector: the name of the one that searches here.
     """
     if call.model.photos is not None:
-        with call.model.in_use():
+        with call.model.in_use(call.flow, call.priority):
             answer, skipped = await _there(stages, call, data, options, photos=call.model.photos)
     else:
         answer, skipped = await _here(stages, call, data, options, detector=detector)
@@ -35,7 +35,7 @@ async def _here(
     stages.admission.check_room(call.priority, left_s=call.deadline_s - call.began_s)  # before a forecast
     forecast = stages.forecast(call, faces=stages.admission.expected_faces)
     with (
-        model.in_use(),
+        model.in_use(call.flow, call.priority),
         stages.admission.admit(
             size_bytes=len(data), priority=call.priority, forecast=forecast, max_faces=options.max_faces
         ) as ticket,

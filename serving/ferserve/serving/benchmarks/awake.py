@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ferserve.serving.benchmarks import spinning
+from ferserve.serving.cores import available_cores
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.process_family import cpu_s
 
@@ -35,17 +36,20 @@ def cores_awake() -> Iterator[AwakeCores]:
     """Keep every core that this process may run on from halting until the block ends.
 
     Raises:
-        ConfigError: the system has no priority that is low enough.
+        ConfigError: the system has no priority that is low enough, or a quota of CPU time, which this would use up.
     """
     if not hasattr(os, "SCHED_IDLE"):
         raise ConfigError(f"--keep-awake: expected Linux, got {sys.platform}")
+    cores = sorted(os.sched_getaffinity(0))
+    if available_cores() < len(cores):
+        raise ConfigError(f"--keep-awake: expected {len(cores)} cores without a quota, got one of {available_cores()}")
     processes: list[subprocess.Popen[bytes]] = []
     try:
         processes += [
             subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-I", "-S", spinning.__file__, str(core), str(os.getpid())]
             )
-            for core in sorted(os.sched_getaffinity(0))
+            for core in cores
         ]
         yield AwakeCores([process.pid for process in processes])
     finally:

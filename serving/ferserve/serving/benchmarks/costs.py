@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from ferserve.serving.benchmarks.gateways import CpuMeter, OwnGateway, Subject
+from ferserve.serving.benchmarks.gateways import CpuMeter, Subject
 from ferserve.serving.benchmarks.generator import Generator
 from ferserve.serving.benchmarks.load import asked_once
 from ferserve.serving.benchmarks.payloads import CROWD_NAME
@@ -52,6 +52,7 @@ class Costs:
             caches, memory and the interpreter's lock, for which they also wait.
         face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms.
         caller_ms: of CPU time of a caller here, who asks alone. No part of a plan, whose callers are elsewhere.
+        kept_awake: whether cores were kept from halting meanwhile.
     """
 
     cores: int
@@ -60,6 +61,7 @@ class Costs:
     kinds: tuple[KindCost, ...]
     crowding: float = 1.0
     caller_ms: float = 0.0
+    kept_awake: bool = False
 
     def line(self) -> Line:
         """The worker's latency."""
@@ -142,15 +144,17 @@ def read_costs(file: Path) -> Costs:
         raise ConfigError(f"--costs: expected what `bench plan --json` printed, got something else in {file}") from None
 
 
-async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[Work], *, each_s: float) -> Costs:
+async def measure_costs(subject: Subject, works: Sequence[Work], crops: Sequence[Work], *, each_s: float) -> Costs:
     """Ask for each work for `each_s` seconds one at a time, and for so long with more callers than cores.
 
     Args:
+        subject: a gateway of our own.
         works: whole pictures.
         crops: calls with ready-made crops, of several sizes: they show how a batch's latency grows.
     """
     cores = available_cores()
-    subject = Subject(target=own.target, admin=own.admin, own=own)
+    assert subject.own is not None
+    own = subject.own
     async with Generator(GrpcTransport(own.target)) as generator:
         await generator.connect()
         await generator.keep_busy(cycle(crops), 1, each_s)
@@ -168,6 +172,7 @@ async def measure_costs(own: OwnGateway, works: Sequence[Work], crops: Sequence[
         kinds=tuple(kinds),
         crowding=max(sum(spent.cores_s for spent in crowded) / sum(spent.cpu_s for spent in alone), 1.0),
         caller_ms=1000 * sum(spent.caller_s for spent in alone) / len(works),
+        kept_awake=subject.awake is not None,
     )
 
 

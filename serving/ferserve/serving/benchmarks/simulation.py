@@ -160,13 +160,7 @@ class _Gateway:
             clock=clock,
         )
         worker = _Worker(model, self.cores.compute if model.worker_is_here else asyncio.sleep)
-        self._batcher = Batcher(
-            worker,
-            model.batching,
-            observer=metrics.batches(_MODEL),
-            clock=clock,
-            in_flight=lambda: self._admission.images_in_flight,
-        )
+        self._batcher = Batcher(worker, model.batching, observer=metrics.batches(_MODEL), clock=clock)
 
     async def answer(self, kind: Kind, *, flow: str) -> Ending:
         """One request's way."""
@@ -174,7 +168,11 @@ class _Gateway:
         deadline_s = self._clock() + kind.timeout_s
         try:
             await self._loop.compute((kind.overhead_s - kind.after_s) / 2)
-            await self._analyze(kind, flow, deadline_s)
+            self._batcher.begin(flow, Priority.INTERACTIVE)
+            try:
+                await self._analyze(kind, flow, deadline_s)
+            finally:
+                self._batcher.end(flow, Priority.INTERACTIVE)
             await self._loop.compute((kind.overhead_s - kind.after_s) / 2)
         except FerserveError as error:
             return ending_of(error)

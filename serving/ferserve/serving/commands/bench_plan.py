@@ -84,8 +84,10 @@ def plan(
     slo = Slo(latency_s=slo_ms / 1000, share=slo_share)
     asked = _Asked(crowds=crowds, deadline_ms=deadline_ms, seconds=seconds, seed=seed, keep_awake=keep_awake)
     known = None if costs is None else read_costs(costs)
-    if known is not None and (photos or check or model or detector):
-        raise ConfigError("--costs: expected no photos, --check, --model or --detector beside it: nothing is measured")
+    if known is not None and (photos or check or model or detector or keep_awake):
+        raise ConfigError(
+            "--costs: expected no photos, --check, --model, --detector or --keep-awake beside it: nothing is measured"
+        )
     settings = read_settings(ServeConfig, file=None, environ=os.environ, flags={})
     checks: list[Check] = []
     with Console(stderr=True).status("measuring and simulating"):
@@ -125,8 +127,7 @@ def _measured(
         from ferserve.serving.benchmarks.load import with_faces
         from ferserve.serving.benchmarks.plan_checks import check_plan
 
-        assert subject.own is not None
-        known = await measure_costs(subject.own, [*works, *crowd], crops, each_s=asked.seconds)
+        known = await measure_costs(subject, [*works, *crowd], crops, each_s=asked.seconds)
         if check is None:
             return known, []
         mix = mix_of(

@@ -90,7 +90,7 @@ def print_plan(costs: Costs, plan: Plan, checks: Sequence[Check]) -> None:
     console.print(spent)
     console.print(
         f"a batch of n faces: {costs.face_ms:.2f} * n + {costs.batch_ms:.2f} ms; {costs.cores} cores, "
-        f"{costs.crowding:.2f} times the work while all compute",
+        f"{costs.crowding:.2f} times the work while all compute{', cores kept awake' if costs.kept_awake else ''}",
         markup=False,
     )
     rows = Table(
