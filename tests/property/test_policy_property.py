@@ -14,6 +14,7 @@ from ferserve.serving.round_robin import Job
 
 MAX_JOBS = 24
 NEVER_S = 1e9
+NOBODY = dict.fromkeys(Priority, frozenset())
 
 flows = st.sampled_from("abcde")
 priorities = st.sampled_from(Priority)
@@ -52,11 +53,11 @@ class QueueMachine(RuleBasedStateMachine):
             if accepted:
                 self.waiting[job.job_id] = job
 
-    @rule(max_jobs=st.integers(1, 10), without=st.frozensets(flows))
-    def take(self, max_jobs: int, without: frozenset[str] = frozenset()):
+    @rule(max_jobs=st.integers(1, 10), without=st.fixed_dictionaries(dict.fromkeys(Priority, st.frozensets(flows))))
+    def take(self, max_jobs: int, without: dict[Priority, frozenset[str]] = NOBODY):
         batch = self.queue.take(self.now_s, max_jobs, without=without)
-        others = [job for job in self.waiting.values() if job.flow not in without]
-        if any(job.priority is Priority.INTERACTIVE and job.flow in without for job in self.waiting.values()):
+        others = [job for job in self.waiting.values() if job.flow not in without[job.priority]]
+        if any(job.priority is Priority.INTERACTIVE and job not in others for job in self.waiting.values()):
             # It may get less than there is: bulk does not overtake those who are passed over.
             for job in batch.jobs + batch.expired:
                 self.end(job)

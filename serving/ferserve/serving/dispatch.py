@@ -91,7 +91,7 @@ class _Running:
 
     began_s: float
     jobs: int
-    flows: frozenset[str]
+    flows: frozenset[tuple[Priority, str]]
 
 
 @dataclass(slots=True, eq=False)
@@ -252,24 +252,26 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             if entries:
                 await self._process(entries)
 
-    def _passed_over(self, size: int) -> frozenset[str]:
+    def _passed_over(self, size: int) -> dict[Priority, set[str]]:
         """Requests that this slot is not for: where it is the last free one, crowds that are being served already.
 
         Only while there are others; else there is nobody to keep it for. Whoever has no more than a batch left is no
         crowd.
         """
+        passed: dict[Priority, set[str]] = {priority: set() for priority in Priority}
         if not len(self._running) == self._slots - 1 > 0:
-            return frozenset()
-        served = frozenset[str]().union(*(batch.flows for batch in self._running.values()))
-        passed: set[str] = set()
+            return passed
+        served = {flow for batch in self._running.values() for flow in batch.flows}
         others_wait = False
         for priority in Priority:
             waiting = self._queue.flows(priority)
-            crowds = {flow for flow in waiting & served if self._queue.waiting(flow, priority) > size}
+            crowds = {
+                flow for flow in waiting if (priority, flow) in served and self._queue.waiting(flow, priority) > size
+            }
             others_wait = others_wait or bool(waiting - crowds)
             if others_wait or self._coming.any_elsewhere(self._here, priority):
-                passed |= crowds
-        return frozenset(passed)
+                passed[priority] = crowds
+        return passed
 
     def _take(self) -> list[_Entry[PayloadT, ResultT]]:
         """The next batch of jobs that somebody still waits for; may be empty."""
@@ -291,7 +293,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
 
     async def _process(self, entries: list[_Entry[PayloadT, ResultT]]) -> None:
         started_s = self._clock()
-        flows = frozenset(entry.job.flow for entry in entries)
+        flows = frozenset((entry.job.priority, entry.job.flow) for entry in entries)
         self._running[entries[0].job.job_id] = _Running(started_s, len(entries), flows)
         self._observer.started([started_s - entry.job.enqueued_s for entry in entries])
         results: Sequence[ResultT | Exception] = [_shut_down()] * len(entries)

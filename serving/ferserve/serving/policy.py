@@ -13,9 +13,10 @@ A job costs a few dictionary operations; the turns are `round_robin`'s.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from ferserve.serving.requests import Priority
@@ -23,6 +24,7 @@ from ferserve.serving.round_robin import Job, RoundRobin
 
 MAX_BATCH_FACES: Final = 1024
 MAX_BULK_SHARE: Final = 0.5
+_NOBODY: Final[Mapping[Priority, AbstractSet[str]]] = MappingProxyType(dict.fromkeys(Priority, frozenset()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,15 +158,16 @@ class FairQueue:
         max_jobs: int,
         most_within: Callable[[float], int] | None = None,
         *,
-        without: AbstractSet[str] = frozenset(),
+        without: Mapping[Priority, AbstractSet[str]] = _NOBODY,
     ) -> Batch:
         """Hand out up to `max_jobs` jobs, and drop the expired ones that stood before them.
 
         Args:
             most_within: of the seconds that a job has left; the most jobs, at least 1, of a batch that is done by then.
                 None where that does not depend on the batch.
-            without: flows that are passed over; others of their priority have their turns as if these had had theirs.
-                Where there are no others nobody gets anything: bulk does not overtake an interactive request so.
+            without: flows of each priority that are passed over; others of their priority have their turns as if these
+                had had theirs. Where there are no others nobody gets anything: bulk does not overtake an interactive
+                request so.
         Returns:
             A batch that is done by the tightest deadline in it. It has fewer than `max_jobs` jobs only when no others
             wait, or when with the next one it would be too late for one of them; that one then leads the next batch.
@@ -192,11 +195,11 @@ class FairQueue:
         del self._jobs[job.job_id]
         self._classes[job.priority].pop(job, served=served)
 
-    def _next(self, without: AbstractSet[str]) -> Job | None:
+    def _next(self, without: Mapping[Priority, AbstractSet[str]]) -> Job | None:
         bulk_is_due = self._since_bulk >= self._bulk_every - 1
         order = (Priority.BULK, Priority.INTERACTIVE) if bulk_is_due else (Priority.INTERACTIVE, Priority.BULK)
         for priority in order:
-            job = self._classes[priority].head(without)
+            job = self._classes[priority].head(without[priority])
             if job is not None or (priority is Priority.INTERACTIVE and len(self._classes[priority])):
                 return job
         return None
