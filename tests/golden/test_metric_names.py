@@ -5,8 +5,8 @@ from pathlib import Path
 from ferserve.faces.errors import Reason
 from ferserve.faces.labels import Expression
 from ferserve.serving.admission import Bound
-from ferserve.serving.dispatch import Drop
 from ferserve.serving.metrics import Metrics
+from ferserve.serving.outcomes import Drop
 from ferserve.serving.requests import ModelInfo, Priority
 from ferserve.serving.workers.circuit import CircuitState
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ferserve.faces.errors import InvalidRequestError
 from ferserve.faces.types import Crop
 from ferserve.serving.batcher import Batcher, FaceOutcome
-from ferserve.serving.dispatch import Drop, Outcome
 from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError, WorkerFailedError
+from ferserve.serving.outcomes import Drop, Outcome
 from ferserve.serving.policy import BatchPolicyConfig
 from ferserve.serving.requests import Priority
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo

@@ -7,9 +7,10 @@ import pytest
 
 from ferserve.faces.errors import RequestError
 from ferserve.serving.admission import Admission, AdmissionConfig, Bound, Forecast
-from ferserve.serving.dispatch import Dispatcher, Drop, Outcome
+from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.errors import DeadlineError, OverloadedError, WorkerFailedError
 from ferserve.serving.latency import LatencyModel
+from ferserve.serving.outcomes import Drop, Outcome
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.rate import MIN_RETRY_S
 from ferserve.serving.requests import Priority

@@ -7,9 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from ferserve.faces.errors import Reason
 from ferserve.faces.labels import LABELS, Expression
 from ferserve.serving.admission import Bound
-from ferserve.serving.dispatch import Drop
 from ferserve.serving.metrics import CONTENT_TYPE, Metrics
 from ferserve.serving.observing import encoding
+from ferserve.serving.outcomes import Drop
 from ferserve.serving.requests import ModelInfo, Priority
 from ferserve.serving.workers.circuit import CircuitState
 from ferserve.serving.workers.replica import FailureCause

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ferserve.faces.labels import Expression
 from ferserve.serving.cores import available_cores
-from ferserve.serving.dispatch import DispatchObserver
+from ferserve.serving.outcomes import DispatchObserver
 from ferserve.serving.preparers.choice import PREPARATIONS, Preparation
 
 

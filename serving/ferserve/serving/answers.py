@@ -11,7 +11,7 @@ from ferserve.faces.photos import PreparedFace
 from ferserve.faces.types import ScoredFace, Scores
 from ferserve.faces.wire import ScoredPhoto
 from ferserve.serving.batcher import FaceOutcome
-from ferserve.serving.dispatch import Outcome
+from ferserve.serving.outcomes import Outcome
 from ferserve.serving.preparer import PreparedCrops, PreparedOcclusion, PreparedPhoto
 from ferserve.serving.requests import (
     CropScores,

@@ -14,10 +14,11 @@ import numpy as np
 
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.types import Crop, Scores
-from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
+from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.flows import Flows
 from ferserve.serving.latency import LatencyModel
+from ferserve.serving.outcomes import DispatchObserver, Outcome
 from ferserve.serving.policy import BatchPolicyConfig, FairQueue
 from ferserve.serving.requests import Priority
 from ferserve.serving.workers.protocol import Worker, check_shape

@@ -21,14 +21,14 @@ for work, a slot waiting for `run`, and `drain` waiting for futures. Between two
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError, WorkerFailedError
 from ferserve.serving.flows import Flows
 from ferserve.serving.latency import LatencyModel
+from ferserve.serving.outcomes import DispatchObserver, Drop, Outcome
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.rate import ServiceRate
 from ferserve.serving.requests import Priority
@@ -37,43 +37,6 @@ from ferserve.serving.tracing import BATCH, TRACE, CallTrace
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
-
-
-class Drop(StrEnum):
-    """Why a job left the queue without being run."""
-
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-
-
-class DispatchObserver(Protocol):
-    """Is told what happens to jobs; must not raise and must not block."""
-
-    def queued(self, jobs: int) -> None:
-        """So many jobs wait now."""
-
-    def started(self, waits_s: Sequence[float]) -> None:
-        """A batch begins; for each of its jobs how long it waited."""
-
-    def finished(self, jobs: int, run_s: float, expected_s: float) -> None:
-        """A batch of so many jobs ended, well or not, after `run_s`; expected were `expected_s`, 0 where unknown."""
-
-    def dropped(self, cause: Drop, jobs: int) -> None:
-        """So many jobs left the queue before any computation."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Generic[ResultT]):
-    """What a job's future holds.
-
-    Attributes:
-        queued_s: from submission to the start of its batch.
-        run_s: from there to the batch's end.
-    """
-
-    value: ResultT
-    queued_s: float
-    run_s: float
 
 
 @dataclass(slots=True)

@@ -19,9 +19,10 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from ferserve.faces.decode_memory import MemoryNeededError
-from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
+from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.latency import LatencyModel
 from ferserve.serving.memory_budget import Grant, MemoryBudget
+from ferserve.serving.outcomes import DispatchObserver, Outcome
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.preparer import Work
 from ferserve.serving.preparers.protocol import Parked, Photo, PreparationSite

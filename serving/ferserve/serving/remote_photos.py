@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ferserve.faces.wire import PhotoOptions, RemoteError, ScoredPhoto
-from ferserve.serving.dispatch import Dispatcher, DispatchObserver, Outcome
+from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.latency import LatencyModel
+from ferserve.serving.outcomes import DispatchObserver, Outcome
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.requests import Priority
 

@@ -12,8 +12,8 @@ from ferserve.serving.admission import Admission, Forecast
 from ferserve.serving.analyzer_config import AnalysisObserver
 from ferserve.serving.answers import Waits
 from ferserve.serving.batcher import FaceOutcome
-from ferserve.serving.dispatch import Outcome
 from ferserve.serving.models import LoadedModel
+from ferserve.serving.outcomes import Outcome
 from ferserve.serving.preparation import PreparationStage
 from ferserve.serving.preparer import Work
 from ferserve.serving.requests import FaceClassification, Priority, StageTimings

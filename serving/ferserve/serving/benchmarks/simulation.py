@@ -24,9 +24,10 @@ from ferserve.serving.benchmarks.exchanges import Ending, Exchange, ending_of
 from ferserve.serving.benchmarks.virtual_cores import Cores, UrgentThread
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
 from ferserve.serving.cores import available_cores
-from ferserve.serving.dispatch import Dispatcher, DispatchObserver
+from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.latency import LatencyModel, Line
 from ferserve.serving.metrics import Metrics
+from ferserve.serving.outcomes import DispatchObserver
 from ferserve.serving.policy import BatchPolicyConfig, FairQueue
 from ferserve.serving.requests import Priority
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo

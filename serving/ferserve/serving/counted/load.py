@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ferserve.serving.admission import Bound
 from ferserve.serving.counted.requests import Requests
-from ferserve.serving.dispatch import Drop
+from ferserve.serving.outcomes import Drop
 from ferserve.serving.requests import Priority
 
 _BATCH_FACES: Final = (1, 2, 4, 6, 8, 12, 16, 32, 64, 128)
