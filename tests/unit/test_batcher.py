@@ -1,7 +1,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from itertools import count
 
 import numpy as np
 import pytest
@@ -290,11 +289,9 @@ async def test_a_selfie_that_waits_is_not_part_of_a_crowds_batch(beside: Bench):
 )
 async def test_full_batches_become_as_large_as_pays_and_stay_so(job_s: float, fixed_s: float, most: int, enough: int):
     bench = Bench(max_batch_faces=most, max_queued_faces=10**6)
-    flows = (f"request {number}" for number in count())
     futures: Futures = []
     for _ in range(300):
-        while bench.batcher.queued_faces < 2 * most:
-            futures += bench.submit(1, flow=next(flows), deadline_s=1e9)
+        futures += bench.submit(*[1] * (2 * most), flow="crowd", deadline_s=1e9)
         await settle()
         run = bench.worker.runs[-1]
         bench.now_s += job_s * len(run.faces) + fixed_s
@@ -302,6 +299,23 @@ async def test_full_batches_become_as_large_as_pays_and_stay_so(job_s: float, fi
         await settle()
     settled = sorted(sizes(bench)[200:])
     assert abs(settled[len(settled) // 2] - enough) <= 0.15 * most
+    for future in futures:
+        future.cancel()
+    await bench.batcher.close()
+
+
+async def test_batches_of_many_requests_are_as_large_as_is_allowed():
+    bench = Bench(max_batch_faces=8)
+    futures: Futures = []
+    for number in range(100):
+        while bench.batcher.queued_faces < 16:
+            futures += bench.submit(1, flow=f"request {len(futures)}", deadline_s=1e9)
+        await settle()
+        run = bench.worker.runs[-1]
+        bench.now_s += 1.22 * len(run.faces) + 0.76
+        run.finish()
+        await settle()
+        assert number < 2 or len(run.faces) == 8
     for future in futures:
         future.cancel()
     await bench.batcher.close()

@@ -63,10 +63,12 @@ class Batcher:
         self._coming = Flows()
         self._batches = 0
         self._latency = LatencyModel()
-        queue = FairQueue(max_jobs=config.max_queued_faces, bulk_share=config.bulk_share, quantum=config.quantum_faces)
+        self._queue = FairQueue(
+            max_jobs=config.max_queued_faces, bulk_share=config.bulk_share, quantum=config.quantum_faces
+        )
         self._dispatcher: Dispatcher[Crop, Scores] = Dispatcher(
             self._infer,
-            queue,
+            self._queue,
             slots=worker.concurrency,
             batch_size=self._batch_size,
             latency=self._latency,
@@ -136,6 +138,8 @@ class Batcher:
         # Batches of one size would not tell what a batch costs beyond its faces, and so would stay small.
         is_probe = self._batches % PROBE_EVERY == 0
         enough = most if is_probe else self._latency.line.enough_jobs(most, slack=self._config.face_slack)
+        if not self._queue.has_crowd(enough):  # batches of many requests make nobody wait for one of them
+            enough = most
         return self._config.batch_size(waiting, idle_slots, enough=enough)
 
     async def _infer(self, crops: list[Crop], left_s: float) -> list[Scores | Exception]:
