@@ -25,8 +25,7 @@ DAMAGED, GOOD, AT_ONCE = 60, 60, 6
 """In a round: inputs of the damaged corpus, at least one of each kind, drawn anew; whole photos of every size."""
 FLAT_BELOW_BYTES_PER_HOUR = 100 * 10**6
 """What the growth's whole interval has to lie below: 1.5 kB for each of the inputs that two busy cores take."""
-MAX_BYTES = 400 * 10**6
-"""What `AnalyzerConfig` promises with processes, whatever comes together."""
+MAX_BYTES = 350 * 10**6
 LEAST_ROUNDS = 40
 SETTINGS = """
 [http]

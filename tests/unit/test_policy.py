@@ -245,7 +245,8 @@ def test_nobody_gets_anything_where_all_who_wait_are_passed_over(queue: FairQueu
     source.offer("b", 1, priority=Priority.BULK)
     assert queue.flows(Priority.INTERACTIVE) == {"c"}
     assert queue.flows(Priority.BULK) == {"b"}
-    assert queue.waiting("c", Priority.INTERACTIVE) == 20
+    assert queue.crowds(Priority.INTERACTIVE, more_than=19) == {"c"}
+    assert queue.crowds(Priority.INTERACTIVE, more_than=20) == set()
     assert queue.take(0.0, 8, without=NOT_C) == Batch(jobs=[], expired=[])
 
 

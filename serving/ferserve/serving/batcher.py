@@ -138,8 +138,8 @@ class Batcher:
         # Batches of one size would not tell what a batch costs beyond its faces, and so would stay small.
         is_probe = self._batches % PROBE_EVERY == 0
         enough = most if is_probe else self._latency.line.enough_jobs(most, slack=self._config.face_slack)
-        if not self._queue.has_crowd(enough):  # batches of many requests make nobody wait for one of them
-            enough = most
+        if not any(self._queue.crowds(priority, more_than=enough) for priority in Priority):
+            enough = most  # batches of many requests make nobody wait for one of them
         return self._config.batch_size(waiting, idle_slots, enough=enough)
 
     async def _infer(self, crops: list[Crop], left_s: float) -> list[Scores | Exception]:

@@ -227,11 +227,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         served = {flow for batch in self._running.values() for flow in batch.flows}
         others_wait = False
         for priority in Priority:
-            waiting = self._queue.flows(priority)
-            crowds = {
-                flow for flow in waiting if (priority, flow) in served and self._queue.waiting(flow, priority) > size
-            }
-            others_wait = others_wait or bool(waiting - crowds)
+            crowds = self._queue.crowds(priority, more_than=size) & {flow for each, flow in served if each is priority}
+            others_wait = others_wait or bool(self._queue.flows(priority) - crowds)
             if others_wait or self._coming.any_elsewhere(self._here, priority):
                 passed[priority] = crowds
         return passed

@@ -148,13 +148,10 @@ class FairQueue:
         """The requests that have jobs of this priority waiting."""
         return self._classes[priority].flows()
 
-    def has_crowd(self, jobs: int) -> bool:
-        """Whether some request has more than so many jobs waiting."""
-        return any(turns.waiting(flow) > jobs for turns in self._classes.values() for flow in turns.flows())
-
-    def waiting(self, flow: str, priority: Priority) -> int:
-        """How many jobs of a request wait."""
-        return self._classes[priority].waiting(flow)
+    def crowds(self, priority: Priority, *, more_than: int) -> set[str]:
+        """The requests that have more than so many jobs of this priority waiting."""
+        turns = self._classes[priority]
+        return {flow for flow in turns.flows() if turns.waiting(flow) > more_than}
 
     def take(
         self,
