@@ -24,6 +24,8 @@ operations = st.lists(
         st.tuples(
             st.just("submit"), st.integers(1, 9), st.sampled_from("abc"), st.sampled_from(Priority), st.integers(0, 9)
         ),
+        st.tuples(st.just("come"), st.sampled_from("abc"), st.sampled_from(Priority)),
+        st.tuples(st.just("go"), st.integers(0, 1000)),
         st.tuples(st.just("finish"), st.integers(0, SLOTS - 1)),
         st.tuples(st.just("fail"), st.integers(0, SLOTS - 1)),
         st.tuples(st.just("answer badly"), st.integers(0, SLOTS - 1)),
@@ -54,6 +56,7 @@ class Story:
         self.deadlines_s: list[float] = []
         self.seen: Counter[int] = Counter()
         self.drops: Counter[Drop] = Counter()
+        self.coming: list[tuple[str, Priority]] = []
         config = BatchPolicyConfig(
             max_batch_faces=MAX_BATCH, min_batch_faces=2, max_queued_faces=MAX_QUEUED, quantum_faces=2
         )
@@ -127,8 +130,16 @@ class Story:
         else:
             answer.set_result(np.array([[number_of(crop)] * 7 for crop in batch], dtype=np.float32))
 
+    def go(self, which: int) -> None:
+        self.batcher.end(*self.coming.pop(which % len(self.coming)))
+
     async def play(self, operation: tuple) -> None:
         match operation:
+            case ("come", flow, priority):
+                self.coming.append((flow, priority))
+                self.batcher.begin(flow, priority)
+            case ("go", which) if self.coming:
+                self.go(which)
             case ("submit", faces, flow, priority, lasts_s):
                 self.submit(faces, flow, priority, lasts_s)
             case ("cancel", which) if self.futures:
@@ -160,6 +171,10 @@ async def tell(story_operations: list[tuple]) -> Story:
     story = Story()
     for operation in story_operations:
         await story.play(operation)
+    await settle()
+    assert story.running or not story.batcher.queued_faces, "faces wait although nothing runs"
+    while story.coming:
+        story.go(0)
     await settle()
     if len(story.running) < SLOTS:
         assert story.batcher.queued_faces == 0, "faces wait although a slot is idle"
