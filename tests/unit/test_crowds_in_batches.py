@@ -125,6 +125,17 @@ async def test_a_selfie_that_waits_is_not_part_of_a_crowds_batch(beside: Bench):
         future.cancel()
 
 
+async def test_of_two_idle_slots_one_is_for_those_who_are_no_crowd():
+    bench = Bench(slots=2, max_batch_faces=4)
+    crowd = bench.submit(*range(20), flow="crowd")
+    selfie = bench.submit(200, flow="selfie")
+    await settle()
+    assert [run.faces for run in bench.worker.runs] == [[200], [0, 1, 2, 3]]
+    for future in (*crowd, *selfie):
+        future.cancel()
+    await bench.batcher.close()
+
+
 @pytest.mark.parametrize(
     ("job_s", "fixed_s", "most", "enough"), [(4.0, 15.0, 8, 7), (0.05, 5.0, 64, 55), (1.22, 0.76, 8, 4)]
 )

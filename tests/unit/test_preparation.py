@@ -7,10 +7,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
+from tests.made_up.waiting import Waiting
 
 from ferserve.faces.decode import DecodeLimits
 from ferserve.faces.decode_memory import MemoryNeededError
 from ferserve.faces.detectors.haar import HaarDetector
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.errors import CallCancelledError
 from ferserve.serving.memory_budget import MemoryBudget
 from ferserve.serving.metrics import Metrics
@@ -62,12 +64,14 @@ class House:
         self.site = ThreadSite(
             self.executor, SOMEBODY, detector="none", slots=1, turn_s=TURN_S, clock=lambda: self.now_s
         )
+        self.limit = CrowdLimit(2, lambda: self.now_s)
         self.stage = PreparationStage(
             self.site,
             bulk_share=0.05,
             memory=self.memory,
             observer=Metrics().preparation(),
             clock=lambda: self.now_s,
+            limit=self.limit,
         )
 
     def photo(self, name: str, steps: int, *, gate: threading.Event | None = None) -> Callable[[Caller], Steps[str]]:
@@ -122,6 +126,16 @@ async def waiting(house, photos):
 async def test_a_photo_that_nobody_waits_behind_keeps_its_thread(house):
     assert await house.run(house.photo("crowd", 50), "a") == "crowd"
     assert house.executor.turns == 1
+
+
+async def test_turns_end_for_the_faces_of_a_crowd_as_long_as_others_are_here(house):
+    house.limit.join(Waiting(faces=Priority.INTERACTIVE))
+    house.limit.begin("faces", Priority.INTERACTIVE)
+    assert not house.site._is_over(TURN_S)
+    house.limit.begin("selfie", Priority.INTERACTIVE)
+    assert house.site._is_over(TURN_S)
+    house.limit.end("selfie", Priority.INTERACTIVE)
+    assert not house.site._is_over(TURN_S)
 
 
 async def test_a_selfie_goes_before_the_rest_of_a_crowd(house):

@@ -17,6 +17,7 @@ from ferserve.serving.analysis.occlusion import analyze_occlusion
 from ferserve.serving.analysis.photos import analyze_photo
 from ferserve.serving.analysis.stages import Call, Stages
 from ferserve.serving.analyzer_config import AnalysisObserver, AnalyzerConfig
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.errors import ModelNotFoundError
 from ferserve.serving.health import Health
 from ferserve.serving.memory_budget import MemoryBudget
@@ -54,6 +55,7 @@ class Analyzer:
         observer: told about every request.
         clock: seconds, rising, at the rate of the event loop's; the one that deadlines are read from.
         gate: who may ask; everybody unless told otherwise.
+        limit: of crowds, where workers compute on the same cores as the site.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Analyzer:
         observer: AnalysisObserver,
         clock: Callable[[], float],
         gate: Gate = OPEN,
+        limit: CrowdLimit | None = None,
     ) -> None:
         if default not in models:
             raise ValueError(f"default must be one of {', '.join(models) or '(no models)'}, got {default}")
@@ -83,6 +86,7 @@ class Analyzer:
             memory=MemoryBudget(config.decode_budget_bytes, bulk_share=bulk_share, clock=clock),
             observer=observer.preparation(),
             clock=clock,
+            limit=limit,
         )
         self._stages = Stages(
             admission=admission,

@@ -14,9 +14,9 @@ import numpy as np
 
 from ferserve.faces.errors import FerserveError, InvalidRequestError
 from ferserve.faces.types import Crop, Scores
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.errors import WorkerFailedError
-from ferserve.serving.flows import Flows
 from ferserve.serving.latency import LatencyModel
 from ferserve.serving.outcomes import DispatchObserver, Outcome
 from ferserve.serving.policy import BatchPolicyConfig, FairQueue
@@ -46,6 +46,7 @@ class Batcher:
         config: sizes and shares.
         observer: told about every batch.
         clock: seconds, rising, at the rate of the event loop's.
+        limit: of crowds, where others compute in the same places as the worker; by default its slots are its own.
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class Batcher:
         *,
         observer: BatchObserver,
         clock: Callable[[], float],
+        limit: CrowdLimit | None = None,
     ) -> None:
         self._worker = worker
         self._observer = observer
         self._crop_shape = worker.describe().crop_shape
         self._config = config
-        self._coming = Flows()
+        self._limit = limit or CrowdLimit(worker.concurrency, clock)
         self._batches = 0
         self._latency = LatencyModel()
         self._queue = FairQueue(
@@ -74,7 +76,7 @@ class Batcher:
             latency=self._latency,
             observer=observer,
             clock=clock,
-            coming=self._coming,
+            limit=self._limit,
         )
 
     @property
@@ -125,13 +127,12 @@ class Batcher:
         await self._dispatcher.close()
 
     def begin(self, flow: str, priority: Priority) -> None:
-        """A request came whose faces will be submitted; until its `end` a slot may be kept for it."""
-        self._coming.add(flow, priority)
+        """A request came whose faces will be submitted; until its `end` a place may be kept for it."""
+        self._limit.begin(flow, priority)
 
     def end(self, flow: str, priority: Priority) -> None:
         """A request that began is answered, or has ended otherwise."""
-        self._coming.remove(flow, priority)
-        self._dispatcher.look_again()
+        self._limit.end(flow, priority)
 
     def _batch_size(self, waiting: int, idle_slots: int) -> int:
         most = self._config.max_batch_faces

@@ -13,8 +13,8 @@ for work, a slot waiting for `run`, and `drain` waiting for futures. Between two
 - A future is resolved at all. It is born with a timer at its deadline, so even a `run` that never returns cannot hold
   its caller for longer; a slot resolves what it holds in a `finally`; `drain` and `close` resolve what is left.
 - No wake-up is lost. `submit` sets the event after the queue has grown; a slot clears it only when it has just seen the
-  queue empty, or nothing in it for itself while a batch runs. The end of that batch sets it again, and so does the end
-  of whoever the slot is kept for. It suspends nowhere between. A caller that left between `take` and the batch's
+  queue empty, or nothing in it but crowds that may not start. Whatever may let them start is a change of their
+  `CrowdLimit`, which sets it again. It suspends nowhere between. A caller that left between `take` and the batch's
   forming is seen there.
 """
 
@@ -25,8 +25,8 @@ from functools import partial
 from itertools import count
 from typing import Generic, TypeVar
 
+from ferserve.serving.crowd_limit import CrowdLimit, Flow
 from ferserve.serving.errors import DeadlineError, NotReadyError, OverloadedError, WorkerFailedError
-from ferserve.serving.flows import Flows
 from ferserve.serving.latency import LatencyModel
 from ferserve.serving.outcomes import DispatchObserver, Drop, Outcome
 from ferserve.serving.policy import FairQueue
@@ -54,7 +54,7 @@ class _Running:
 
     began_s: float
     jobs: int
-    flows: frozenset[tuple[Priority, str]]
+    has_crowds: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -68,8 +68,9 @@ class _Entry(Generic[PayloadT, ResultT]):
 class Dispatcher(Generic[PayloadT, ResultT]):
     """Runs jobs in the queue's order on a fixed number of slots; a free slot takes what waits at once.
 
-    But of several slots the last free one is not for a crowd that has jobs running already while there are others of
-    its priority, waiting or on their way: those would wait for a whole batch of the crowd's, or be part of one.
+    But crowds, who have more waiting than a batch or a job that is long, have only those that their limit leaves them
+    while others are here, and none while others wait for one: those would wait for a whole batch of the crowd's, or be
+    part of one.
 
     Args:
         run: computes one batch; gets the payloads and the seconds until the last of their deadlines; returns one result
@@ -81,8 +82,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             be too late for one of them.
         latency: of `run`; nobody else's. It learns from every batch, sizes the next ones, and foresees the queue.
         clock: seconds, rising, at the rate of the event loop's.
-        coming: the requests whose jobs are here or will be; nobody is on the way unless told otherwise. Call
-            `look_again` when one of them goes.
+        limit: of crowds; shared with the other stages that compute in the same places, and told of requests whose jobs
+            are still to come. By default the slots are places of their own.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         latency: LatencyModel,
         observer: DispatchObserver,
         clock: Callable[[], float],
-        coming: Flows | None = None,
+        limit: CrowdLimit | None = None,
     ) -> None:
         self._run = run
         self._queue = queue
@@ -109,8 +110,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         self._entries: dict[int, _Entry[PayloadT, ResultT]] = {}
         self._work = asyncio.Event()
         self._running: dict[int, _Running] = {}  # by a batch's first job
-        self._here = Flows()
-        self._coming = coming or self._here
+        self._limit = limit or CrowdLimit(slots, clock)
+        self._limit.join(self)
         self._accepting = True
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -118,6 +119,11 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     def waiting(self) -> int:
         """Jobs that no slot has taken yet."""
         return len(self._queue)
+
+    @property
+    def has_idle_slot(self) -> bool:
+        """As a `Stage`."""
+        return len(self._running) < self._slots
 
     def submit(
         self,
@@ -127,6 +133,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         priority: Priority,
         deadline_s: float,
         admitted: bool = False,
+        is_long: bool = False,
     ) -> "list[asyncio.Future[Outcome[ResultT]]]":
         """Queue jobs, all or none. Cancelling a future takes its job out of the queue.
 
@@ -134,6 +141,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             flow: the request, the unit of fairness.
             deadline_s: reading of the clock; a job that is not done then fails with DeadlineError.
             admitted: admission promised their places, so a full queue takes them in too.
+            is_long: each takes longer than a turn.
         Raises:
             OverloadedError: no room.
             NotReadyError: draining or closed.
@@ -151,9 +159,17 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             self._tasks = [asyncio.create_task(self._serve_slot()) for _ in range(self._slots)]
         now_s = self._clock()
         submission = _Submission(len(payloads), TRACE.get())
-        self._here.add(flow, priority)
-        job_of = partial(Job, flow=flow, priority=priority, deadline_s=deadline_s, enqueued_s=now_s, admitted=admitted)
+        job_of = partial(
+            Job,
+            flow=flow,
+            priority=priority,
+            deadline_s=deadline_s,
+            enqueued_s=now_s,
+            admitted=admitted,
+            is_long=is_long,
+        )
         entries = [self._enqueue(job_of(job_id=next(self._ids)), payload, submission) for payload in payloads]
+        self._limit.begin(flow, priority)
         loop = asyncio.get_running_loop()
         submission.timer = loop.call_later(max(deadline_s - now_s, 0.0), self._expire, entries)
         self._rate.work_began(now_s)
@@ -175,8 +191,18 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         in_turn_s = self._latency.queue_s(sum(count for count, _ in running) + waiting, batches, running)
         return in_turn_s / self._slots
 
+    def crowds(self, priority: Priority) -> set[str]:
+        """As a `Stage`: whoever has no more than a batch left is no crowd, unless that is long."""
+        waiting = len(self._queue)
+        return self._queue.crowds(priority, more_than=self._batch_size(waiting, 1)) if waiting else set()
+
+    def others_at_work(self) -> int:
+        """As a `Stage`."""
+        waiting = sum(len(self._queue.flows(priority) - self.crowds(priority)) for priority in Priority)
+        return waiting + sum(not batch.has_crowds for batch in self._running.values())
+
     def look_again(self) -> None:
-        """One of those who were coming is gone: a slot may have been kept for it."""
+        """As a `Stage`."""
         if len(self._queue):
             self._work.set()
 
@@ -200,6 +226,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._limit.leave(self)
 
     def _enqueue(self, job: Job, payload: PayloadT, submission: _Submission) -> _Entry[PayloadT, ResultT]:
         entry = _Entry[PayloadT, ResultT](job, payload, asyncio.get_running_loop().create_future(), submission)
@@ -211,50 +238,44 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     async def _serve_slot(self) -> None:
         while True:
             await self._work.wait()
-            entries = self._take()
+            entries, crowds = self._take()
             if entries:
-                await self._process(entries)
+                await self._process(entries, crowds)
 
-    def _passed_over(self, size: int) -> dict[Priority, set[str]]:
-        """Requests that this slot is not for: where it is the last free one, crowds that are being served already.
-
-        Only while there are others; else there is nobody to keep it for. Whoever has no more than a batch left is no
-        crowd.
-        """
-        passed: dict[Priority, set[str]] = {priority: set() for priority in Priority}
-        if not len(self._running) == self._slots - 1 > 0:
-            return passed
-        served = {flow for batch in self._running.values() for flow in batch.flows}
+    def _passed_over(self, crowds: dict[Priority, set[str]], idle_slots: int) -> dict[Priority, set[str]]:
+        """The crowds that this slot is not for: of each priority all or none, and none for those who come after it."""
+        passed: dict[Priority, set[str]] = {}
         others_wait = False
-        for priority in Priority:
-            crowds = self._queue.crowds(priority, more_than=size) & {flow for each, flow in served if each is priority}
-            others_wait = others_wait or bool(self._queue.flows(priority) - crowds)
-            if others_wait or self._coming.any_elsewhere(self._here, priority):
-                passed[priority] = crowds
+        for priority, flows in crowds.items():
+            others_wait = others_wait or bool(self._queue.flows(priority) - flows)
+            is_for_others = (idle_slots > 1 and others_wait) or not self._limit.may_start(self, priority)
+            passed[priority] = flows if is_for_others else set()
         return passed
 
-    def _take(self) -> list[_Entry[PayloadT, ResultT]]:
-        """The next batch of jobs that somebody still waits for; may be empty."""
+    def _take(self) -> tuple[list[_Entry[PayloadT, ResultT]], frozenset[Flow]]:
+        """The next batch of jobs that somebody still waits for, which may be empty, and the crowds in it."""
         idle_slots = self._slots - len(self._running)
-        if idle_slots > 1 and self._coming.any_elsewhere(self._here, Priority.BULK):
-            idle_slots -= 1  # the last one is kept
-        size = self._batch_size(len(self._queue), idle_slots)
+        crowds = {priority: self.crowds(priority) for priority in Priority}
+        is_one_kept = idle_slots > 1 and any(crowds.values()) and self._limit.others_here(Priority.BULK)
+        size = self._batch_size(len(self._queue), idle_slots - is_one_kept)
         most_within = partial(self._latency.most_jobs, most=size)
-        batch = self._queue.take(self._clock(), size, most_within, without=self._passed_over(size))
+        passed_over = self._passed_over(crowds, idle_slots)
+        batch = self._queue.take(self._clock(), size, most_within, without=passed_over)
         if not (len(self._queue) and (batch.jobs or batch.expired)):
-            self._work.clear()  # what is passed over waits for the end of a batch, which sets it again
+            self._work.clear()  # crowds that are passed over wait for a change of their limit, which sets it again
         self._observer.queued(len(self._queue))
         self._fail_expired([self._entries[job.job_id] for job in batch.expired])
         entries = [self._entries[job.job_id] for job in batch.jobs]
         wanted = [entry for entry in entries if not entry.future.done()]
         if len(wanted) < len(entries):
             self._observer.dropped(Drop.CANCELLED, len(entries) - len(wanted))
-        return wanted
+        flows = {(entry.job.priority, entry.job.flow) for entry in wanted}
+        return wanted, frozenset(flow for flow in flows if flow[1] in crowds[flow[0]])
 
-    async def _process(self, entries: list[_Entry[PayloadT, ResultT]]) -> None:
+    async def _process(self, entries: list[_Entry[PayloadT, ResultT]], crowds: frozenset[Flow]) -> None:
         started_s = self._clock()
-        flows = frozenset((entry.job.priority, entry.job.flow) for entry in entries)
-        self._running[entries[0].job.job_id] = _Running(started_s, len(entries), flows)
+        self._running[entries[0].job.job_id] = _Running(started_s, len(entries), bool(crowds))
+        self._limit.started(self, crowds)
         self._observer.started([started_s - entry.job.enqueued_s for entry in entries])
         results: Sequence[ResultT | Exception] = [_shut_down()] * len(entries)
         try:
@@ -264,6 +285,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         finally:
             finished_s = self._clock()
             del self._running[entries[0].job.job_id]
+            self._limit.finished(self, crowds)
             self.look_again()
             self._rate.finished(len(entries), finished_s)
             self._observer.finished(len(entries), finished_s - started_s, self._latency.expected_s(len(entries)))
@@ -318,12 +340,13 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         del self._entries[entry.job.job_id]
         entry.submission.unresolved -= 1
         if entry.submission.unresolved == 0:
-            self._here.remove(entry.job.flow, entry.job.priority)
+            self._limit.end(entry.job.flow, entry.job.priority)
             if entry.submission.timer is not None:
                 entry.submission.timer.cancel()
         if self._queue.cancel(entry.job.job_id):
             self._observer.dropped(Drop.CANCELLED, 1)
             self._observer.queued(len(self._queue))
+            self._limit.changed()
         if not self._entries:
             self._rate.work_ended()
 

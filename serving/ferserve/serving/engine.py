@@ -19,6 +19,8 @@ from ferserve.serving.access import OPEN, Gate
 from ferserve.serving.admission import Admission, AdmissionConfig
 from ferserve.serving.analyzer import Analyzer
 from ferserve.serving.analyzer_config import AnalyzerConfig
+from ferserve.serving.cores import available_cores
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.errors import StartError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.policy import BatchPolicyConfig
@@ -143,6 +145,7 @@ async def running_engine(
                 origin=origin,
             )
         )
+        limit = _shared_limit(config, preparers=site.slots)
         shelf = ModelShelf(
             workers=config.workers,
             embedded=config.embedded,
@@ -151,6 +154,7 @@ async def running_engine(
             board=board,
             metrics=metrics,
             clock=CLOCK,
+            limit=limit,
         )
         stack.push_async_callback(shelf.close)
         for archive, source, sha256 in zip(archives, config.models.archives, config.models.hashes, strict=True):
@@ -167,9 +171,17 @@ async def running_engine(
             observer=metrics,
             clock=CLOCK,
             gate=gate,
+            limit=limit,
         )
         stack.push_async_callback(analyzer.close)
         yield Engine(analyzer=analyzer, shelf=shelf, admission=admission, workers=board, detector=site.detector)
+
+
+def _shared_limit(config: EngineConfig, *, preparers: int) -> CrowdLimit | None:
+    """Where workers compute on the cores that prepare photos, crowds have them together."""
+    if config.workers.kind != "embedded":
+        return None
+    return CrowdLimit(min(available_cores(), preparers + config.embedded.threads), CLOCK)
 
 
 class _SeenPreparers:

@@ -9,6 +9,7 @@ from typing import Self
 from ferserve.faces.archive import Archive
 from ferserve.faces.preprocess import PreprocessSpec
 from ferserve.serving.batcher import Batcher, BatchObserver
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.health import Health
 from ferserve.serving.policy import BatchPolicyConfig
 from ferserve.serving.remote_photos import RemotePhotos
@@ -75,8 +76,13 @@ class LoadedModel:
         observer: BatchObserver,
         clock: Callable[[], float],
         photos: RemotePhotos | None = None,
+        limit: CrowdLimit | None = None,
     ) -> Self:
-        """Put a batcher in front of a worker that runs this archive; the model owns both from now on."""
+        """Put a batcher in front of a worker that runs this archive; the model owns both from now on.
+
+        Args:
+            limit: of crowds, where others compute in the same places as the worker.
+        """
         manifest = archive.manifest
         info = ModelInfo(
             name=manifest.name,
@@ -93,7 +99,7 @@ class LoadedModel:
             figures=dict(manifest.figures),
             is_default=is_default,
         )
-        batcher = Batcher(worker, policy, observer=observer, clock=clock)
+        batcher = Batcher(worker, policy, observer=observer, clock=clock, limit=limit)
         return cls(info=info, spec=manifest.preprocess, worker=worker, batcher=batcher, photos=photos)
 
     def in_use(self, flow: str, priority: Priority) -> AbstractContextManager[None]:

@@ -149,9 +149,8 @@ class FairQueue:
         return self._classes[priority].flows()
 
     def crowds(self, priority: Priority, *, more_than: int) -> set[str]:
-        """The requests that have more than so many jobs of this priority waiting."""
-        turns = self._classes[priority]
-        return {flow for flow in turns.flows() if turns.waiting(flow) > more_than}
+        """The requests that have more than so many jobs of this priority waiting, or a long one."""
+        return self._classes[priority].crowds(more_than)
 
     def take(
         self,

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from ferserve.faces.decode_memory import MemoryNeededError
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.latency import LatencyModel
 from ferserve.serving.memory_budget import Grant, MemoryBudget
@@ -44,6 +45,7 @@ class PreparationStage:
         bulk_share: as in `BatchPolicyConfig`.
         memory: for pictures that take more than `FREE_BYTES`; nobody else's.
         clock: seconds, rising, at the rate of the event loop's.
+        limit: of crowds, where others compute on the same cores; by default there are as many as slots, and no others.
     """
 
     def __init__(
@@ -54,19 +56,24 @@ class PreparationStage:
         memory: MemoryBudget,
         observer: DispatchObserver,
         clock: Callable[[], float],
+        limit: CrowdLimit | None = None,
     ) -> None:
         self._site = site
         self._memory = memory
         self._clock = clock
+        self._limit = limit or CrowdLimit(site.slots, clock)
+        self._photos_wait = False
         self._dispatcher: Dispatcher[Photo[object], object] = Dispatcher(
             _one_turn,
             FairQueue(max_jobs=site.slots, bulk_share=bulk_share, quantum=_PHOTOS_A_TURN),
             slots=site.slots,
             batch_size=lambda _waiting, _idle: 1,
             latency=LatencyModel(outliers=False),
-            observer=_TellingTheSite(observer, site),
+            observer=_SeenQueue(observer, self._queued),
             clock=clock,
+            limit=self._limit,
         )
+        self._limit.watch(self._tell_site)
 
     async def run(self, work: Work[ResultT], *, flow: str, priority: Priority, deadline_s: float) -> Outcome[ResultT]:
         """Have `work` done when its turns come; with more memory, and from the start, if it asks for that.
@@ -109,30 +116,39 @@ class PreparationStage:
     ) -> Outcome[ResultT]:
         photo = self._site.photo(work, deadline_s=deadline_s, grant=grant)
         queued_s = run_s = 0.0
+        submit = partial(self._dispatcher.submit, flow=flow, priority=priority, deadline_s=deadline_s, admitted=True)
+        is_long = False
         try:
             while True:
-                (future,) = self._dispatcher.submit(
-                    [photo], flow=flow, priority=priority, deadline_s=deadline_s, admitted=True
-                )
+                (future,) = submit([photo], is_long=is_long)
                 outcome = await future
                 queued_s, run_s = queued_s + outcome.queued_s, run_s + outcome.run_s
                 if not isinstance(outcome.value, Parked):
                     # The dispatcher carries any kind of work; that it gives back what this work returns only this
                     # line knows.
                     return Outcome(value=cast("ResultT", outcome.value), queued_s=queued_s, run_s=run_s)
+                is_long = True
         finally:
             photo.abandon()
+
+    def _queued(self, photos: int) -> None:
+        self._photos_wait = photos > 0
+        self._tell_site()
+
+    def _tell_site(self) -> None:
+        """Whether a turn that has lasted its time is to end: for photos that wait, or for faces of another crowd."""
+        self._site.others_wait(self._photos_wait or self._limit.is_contended(self._dispatcher))
 
 
 async def _one_turn(photos: list[Photo[object]], _left_s: float) -> list[object]:
     return [await photo.have_turn() for photo in photos]
 
 
-class _TellingTheSite:
-    """Passes on what happens to photos, and tells those who take their steps whether others wait."""
+class _SeenQueue:
+    """Passes on what happens to photos; how many wait is told to somebody else before."""
 
-    def __init__(self, observer: DispatchObserver, site: PreparationSite) -> None:
-        self._site = site
+    def __init__(self, observer: DispatchObserver, on_queued: Callable[[int], None]) -> None:
+        self._on_queued = on_queued
         self._observer = observer
         self.started = observer.started
         self.finished = observer.finished
@@ -140,5 +156,5 @@ class _TellingTheSite:
 
     def queued(self, jobs: int) -> None:
         """So many photos wait."""
-        self._site.others_wait(jobs > 0)
+        self._on_queued(jobs)
         self._observer.queued(jobs)

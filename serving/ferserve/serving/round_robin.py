@@ -25,6 +25,7 @@ class Job:
         deadline_s: reading of the owner's clock from which on the job is not handed out any more.
         enqueued_s: reading of the same clock at arrival.
         admitted: its place was promised by admission, so it is taken in even when the queue is full.
+        is_long: it takes longer than a turn, and has had one.
     """
 
     job_id: int
@@ -33,6 +34,7 @@ class Job:
     deadline_s: float
     enqueued_s: float
     admitted: bool = False
+    is_long: bool = False
 
 
 class _Flow:
@@ -59,6 +61,7 @@ class RoundRobin:
         self._size = 0
         self._this_round: OrderedDict[str, _Flow] = OrderedDict()
         self._next_round: OrderedDict[str, _Flow] = OrderedDict()
+        self._larger: dict[str, _Flow] = {}  # of both: with more than one job, or a long one
 
     def __len__(self) -> int:
         return self._size
@@ -70,6 +73,7 @@ class RoundRobin:
             flow = self._next_round[job.flow] = _Flow()
         flow.jobs[job.job_id] = job
         self._size += 1
+        self._sort_by_size(job.flow, flow)
 
     def remove(self, job: Job) -> None:
         """Take out a job that waits here."""
@@ -77,12 +81,17 @@ class RoundRobin:
         flow = flows[job.flow]
         del flow.jobs[job.job_id]
         self._size -= 1
+        self._sort_by_size(job.flow, flow)
         if not flow.jobs:
             del flows[job.flow]
 
     def flows(self) -> frozenset[str]:
         """Those that have jobs waiting."""
         return frozenset(self._this_round) | frozenset(self._next_round)
+
+    def crowds(self, more_than: int) -> set[str]:
+        """Those that have more than so many jobs waiting, at least 1, or a long one."""
+        return {key for key, flow in self._larger.items() if len(flow.jobs) > more_than or flow.head().is_long}
 
     def waiting(self, flow: str) -> int:
         """How many jobs of a flow wait."""
@@ -116,6 +125,7 @@ class RoundRobin:
         flow = self._this_round[job.flow]
         flow.jobs.popitem(last=False)
         self._size -= 1
+        self._sort_by_size(job.flow, flow)
         if served:
             flow.turn_left -= 1
         if flow.jobs and flow.turn_left > 0:
@@ -123,6 +133,12 @@ class RoundRobin:
         del self._this_round[job.flow]
         if flow.jobs:
             self._next_round[job.flow] = flow
+
+    def _sort_by_size(self, key: str, flow: _Flow) -> None:
+        if len(flow.jobs) > 1 or (flow.jobs and flow.head().is_long):
+            self._larger[key] = flow
+        else:
+            self._larger.pop(key, None)
 
     def _in_order_of_deadline(self) -> Iterator[tuple[str, _Flow]]:
         """The flows of the next round, each with a full turn."""

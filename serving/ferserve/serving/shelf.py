@@ -16,6 +16,7 @@ from ferserve.faces.errors import ArchiveError
 from ferserve.faces.index import open_archive
 from ferserve.faces.precision import PrecisionChoice
 from ferserve.serving.analyzer import MAX_DEADLINE_S
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.errors import ModelNotFoundError, NotReadyError
 from ferserve.serving.metrics import Metrics
 from ferserve.serving.models import LoadedModel
@@ -38,6 +39,7 @@ class ModelShelf:
         board: told which workers serve.
         metrics: told which archives serve.
         clock: seconds, rising.
+        limit: of crowds, where workers compute in the same places as others.
 
     Attributes:
         models: by name; changes as models are added and replaced.
@@ -53,6 +55,7 @@ class ModelShelf:
         board: WorkerBoard,
         metrics: Metrics,
         clock: Callable[[], float],
+        limit: CrowdLimit | None = None,
     ) -> None:
         self._workers = workers
         self._embedded = embedded
@@ -61,6 +64,7 @@ class ModelShelf:
         self._board = board
         self._metrics = metrics
         self._clock = clock
+        self._limit = limit
         self._loaded: dict[str, LoadedModel] = {}
         self._sources: dict[str, tuple[str, str | None]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -140,6 +144,7 @@ class ModelShelf:
             observer=self._metrics.batches(archive.manifest.name),
             clock=self._clock,
             photos=photos if self._workers.photo_mode else None,
+            limit=self._limit,
         )
         return model, workers
 

@@ -24,6 +24,7 @@ from ferserve.serving.benchmarks.exchanges import Ending, Exchange, ending_of
 from ferserve.serving.benchmarks.virtual_cores import Cores, UrgentThread
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
 from ferserve.serving.cores import available_cores
+from ferserve.serving.crowd_limit import CrowdLimit
 from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.latency import LatencyModel, Line
 from ferserve.serving.metrics import Metrics
@@ -149,6 +150,8 @@ class _Gateway:
         self._afterwards: set[asyncio.Task[None]] = set()
         self._callers, self._loop = UrgentThread(self.cores), UrgentThread(self.cores)
         metrics, share = Metrics(), model.batching.bulk_share
+        places = min(max(round(model.cores), 1), model.threads + model.worker_slots)
+        limit = CrowdLimit(places, clock) if model.worker_is_here else None
         self._admission = Admission(model.admission, bulk_share=share, observer=metrics, clock=clock)
         preparation: DispatchObserver = metrics.preparation()
         self._preparation: Dispatcher[Kind, None] = Dispatcher(
@@ -159,9 +162,10 @@ class _Gateway:
             latency=LatencyModel(outliers=False),
             observer=preparation,
             clock=clock,
+            limit=limit,
         )
         worker = _Worker(model, self.cores.compute if model.worker_is_here else asyncio.sleep)
-        self._batcher = Batcher(worker, model.batching, observer=metrics.batches(_MODEL), clock=clock)
+        self._batcher = Batcher(worker, model.batching, observer=metrics.batches(_MODEL), clock=clock, limit=limit)
 
     async def answer(self, kind: Kind, *, flow: str) -> Ending:
         """One request's way."""

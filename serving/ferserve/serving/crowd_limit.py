@@ -1,0 +1,223 @@
+"""What crowds leave to others, over all stages that compute in the same places.
+
+A stage by itself sees its own slots only. Where preparation and embedded workers share cores, one crowd that is
+prepared and another one that is scored would have them all, and a selfie a third of one.
+
+The measure is processor sharing: if every request here had an equal part of the places, what a selfie takes would
+depend on how busy they are and not on how large the others are (the mean of M/G/1 with processor sharing is insensitive
+to sizes; Kleinrock, Queueing Systems II, 1976, 4.4).
+"""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ferserve.serving.requests import Priority
+
+Flow = tuple[Priority, str]
+"""A request, the unit of fairness."""
+LEAST_PART: Final = 0.1
+"""Of the places, that is left to crowds however many others are here."""
+_NOTHING_S: Final = 1e-6
+
+
+class Stage(Protocol):
+    """Runs units of requests, some side by side."""
+
+    @property
+    def has_idle_slot(self) -> bool:
+        """Whether one more unit could run."""
+        ...
+
+    def crowds(self, priority: Priority) -> AbstractSet[str]:
+        """The requests of this priority that wait here and have more to do than a unit."""
+        ...
+
+    def others_at_work(self) -> int:
+        """How many units of no crowd run here or wait for a slot, each request that waits counting once."""
+        ...
+
+    def look_again(self) -> None:
+        """A crowd may start now that could not before."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Part:
+    """What crowds of a priority and those before it have together.
+
+    Attributes:
+        rate: places that are theirs; infinite where nobody else is here.
+        debt_s: how much longer they have had places than that.
+        units: of theirs, that run.
+    """
+
+    rate: float = math.inf
+    debt_s: float = 0.0
+    units: int = 0
+
+    def advance(self, passed_s: float) -> None:
+        """So much time has passed."""
+        self.debt_s = max(self.debt_s + passed_s * (self.units - self.rate), 0.0) if self.rate < math.inf else 0.0
+
+
+@dataclass(slots=True)
+class _Runs:
+    """The crowds' units of one stage."""
+
+    units: int = 0
+    flows: Counter[Flow] = field(default_factory=Counter)
+
+
+class CrowdLimit:
+    """As long as others are here, crowds have the part of the places that is theirs, and all together but one at most.
+
+    Others are requests of at least their priority that are no crowds, whether they wait, run, or are on their way. C
+    crowds beside M others have C / (M + C) of the places, which is never nothing. A unit is not stopped: crowds that
+    have had more wait before the next one. Stages whose crowds both wait take turns. All of it is one event loop's.
+
+    Args:
+        places: what may compute side by side; with a single one there is nothing to be left.
+        clock: seconds, rising, at the rate of the event loop's.
+    """
+
+    def __init__(self, places: int, clock: Callable[[], float]) -> None:
+        self._places = places
+        self._clock = clock
+        self._as_of_s = clock()
+        self._here: dict[Priority, Counter[str]] = {priority: Counter() for priority in Priority}
+        self._parts = {priority: _Part() for priority in Priority}
+        self._stages: dict[Stage, _Runs] = {}  # who had the last turn stands last
+        self._watchers: list[Callable[[], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, stage: Stage) -> None:
+        """One more stage computes here."""
+        self._stages[stage] = _Runs()
+
+    def leave(self, stage: Stage) -> None:
+        """A stage that joined has nothing to do any more."""
+        if self._stages.pop(stage, None) is not None:
+            self.changed()
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call this whenever anything said here may have become another."""
+        self._watchers.append(on_change)
+
+    def begin(self, flow: str, priority: Priority) -> None:
+        """A request came, or more of one."""
+        self._here[priority][flow] += 1
+        self._update()
+
+    def end(self, flow: str, priority: Priority) -> None:
+        """What began is over."""
+        here = self._here[priority]
+        here[flow] -= 1
+        if not here[flow]:
+            del here[flow]
+            self.changed()
+
+    def started(self, stage: Stage, crowds: AbstractSet[Flow]) -> None:
+        """A unit of these crowds runs now, or one of others where there are none."""
+        if crowds:
+            runs = self._stages[stage] = self._stages.pop(stage)
+            self._advance()
+            self._count(runs, crowds, 1)
+            self.changed()
+
+    def finished(self, stage: Stage, crowds: AbstractSet[Flow]) -> None:
+        """A unit that started has ended."""
+        runs = self._stages.get(stage)
+        if crowds and runs is not None:
+            self._advance()
+            self._count(runs, crowds, -1)
+        if crowds or any(part.debt_s > _NOTHING_S for part in self._parts.values()):
+            self.changed()
+
+    def changed(self) -> None:
+        """Who waits has changed, or who runs, or who is here."""
+        self._update()
+        for stage in self._stages:
+            stage.look_again()
+
+    def may_start(self, stage: Stage, priority: Priority) -> bool:
+        """Whether a crowd of this priority may have a slot of this stage."""
+        part = self._parts[priority]
+        if self._places == 1 or part.rate == math.inf:
+            return True
+        self._advance()
+        units = self._parts[Priority.BULK].units
+        if part.debt_s > _NOTHING_S and self._places <= units + sum(each.others_at_work() for each in self._stages):
+            return False
+        free = self._places - 1 - units
+        for other in self._stages:
+            if other is stage or free <= 0:
+                break
+            free -= _wants_place(other)
+        return free > 0
+
+    def others_here(self, priority: Priority) -> bool:
+        """Whether somebody is here, of at least this priority, who is no crowd, while a crowd is."""
+        return self._parts[priority].rate < math.inf
+
+    def is_contended(self, stage: Stage) -> bool:
+        """Whether a unit of this stage that has gone on for long takes from others, besides those that wait for it."""
+        rate = self._parts[Priority.BULK].rate
+        elsewhere = (runs.units or _wants_place(other) for other, runs in self._stages.items() if other is not stage)
+        return self._places > 1 and rate < math.inf and (rate < 1 or any(elsewhere))
+
+    def _advance(self) -> None:
+        now_s = self._clock()
+        for part in self._parts.values():
+            part.advance(now_s - self._as_of_s)
+        self._as_of_s = now_s
+
+    def _count(self, runs: _Runs, crowds: AbstractSet[Flow], by: int) -> None:
+        """One unit more, or one less."""
+        runs.units += by
+        for flow in crowds:
+            runs.flows[flow] += by
+            if not runs.flows[flow]:
+                del runs.flows[flow]
+        first = min(priority for priority, _ in crowds)
+        for priority, part in self._parts.items():
+            part.units += by if priority >= first else 0
+
+    def _update(self) -> None:
+        """What is whose from now on."""
+        self._advance()
+        crowds = others = 0
+        for priority, here in self._here.items():
+            found = here.keys() & self._crowds(priority)
+            crowds += len(found)
+            others += len(here) - len(found)
+            mine = self._places * max(1 / (others + 1), LEAST_PART)
+            self._parts[priority].rate = min(mine, self._places - 1) if crowds and others else math.inf
+        self._set_timer()
+        for on_change in self._watchers:
+            on_change()
+
+    def _set_timer(self) -> None:
+        """Look again when the first of the debts is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waits_s = [
+            part.debt_s / (part.rate - part.units)
+            for part in self._parts.values()
+            if part.debt_s > _NOTHING_S and part.units < part.rate
+        ]
+        if waits_s and self._stages:
+            self._timer = asyncio.get_running_loop().call_later(min(waits_s), self.changed)
+
+    def _crowds(self, priority: Priority) -> set[str]:
+        found = {flow for runs in self._stages.values() for each, flow in runs.flows if each is priority}
+        return found.union(*(stage.crowds(priority) for stage in self._stages))
+
+
+def _wants_place(stage: Stage) -> bool:
+    return stage.has_idle_slot and any(stage.crowds(priority) for priority in Priority)
