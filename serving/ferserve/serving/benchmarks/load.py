@@ -114,7 +114,7 @@ class LoadReport:
         latency: of each kind of work, and of all together under `all`.
         endings: requests by how they ended.
         late: answers with scores after their deadline.
-        lag_p99_ms: the generator's own delay, which is part of every latency.
+        lag_p50_ms, lag_p99_ms: the generator's own delay, which is part of every latency.
         batches: batches by their faces: the bucket's largest number and how many. Empty without an admin port.
         cpu_ms_per_answer: of the gateway; NaN unless it is our own.
         memory_mib, peak_memory_mib: of the gateway after the load and at most under it, with all processes of its own;
@@ -130,6 +130,7 @@ class LoadReport:
     latency: dict[str, Latency]
     endings: dict[str, int]
     late: int
+    lag_p50_ms: float
     lag_p99_ms: float
     batches: dict[float, int]
     cpu: CpuShares
@@ -170,6 +171,7 @@ async def measure_load(subject: Subject, mix: Mix, offer: Offer, protocol: Proto
             exchanges = await generator.offer(mix.streams(offer.rate_per_s, seed=offer.seed), offer.duration_s)
         cpu, gateway_s = meter.shares(), meter.gateway_s()
     counters = subject.counters().since(before)
+    lags_ms = np.array([exchange.lag_ms for exchange in exchanges])
     own, answers = subject.own, sum(exchange.ending is Ending.OK for exchange in exchanges)
     return LoadReport(
         protocol=protocol,
@@ -181,7 +183,8 @@ async def measure_load(subject: Subject, mix: Mix, offer: Offer, protocol: Proto
         latency=_latencies(exchanges, mix, offer.duration_s),
         endings=dict(Counter(exchange.ending.value for exchange in exchanges)),
         late=sum(exchange.is_late for exchange in exchanges),
-        lag_p99_ms=quantile(0.99)(np.array([exchange.lag_ms for exchange in exchanges])),
+        lag_p50_ms=quantile(0.5)(lags_ms),
+        lag_p99_ms=quantile(0.99)(lags_ms),
         batches=batch_counts(counters.batches),
         cpu=cpu,
         cpu_ms_per_answer=1000 * gateway_s / answers if answers else nan,

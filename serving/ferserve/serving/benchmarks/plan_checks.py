@@ -1,7 +1,6 @@
 """A plan held against a gateway: loads foreseen and measured, with the same arrivals."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal
@@ -9,11 +8,11 @@ from typing import Final, Literal
 import numpy as np
 
 from ferserve.serving.benchmarks.capacity import WARM_UP
+from ferserve.serving.benchmarks.costs import Callers, Planned
 from ferserve.serving.benchmarks.gateways import Subject
 from ferserve.serving.benchmarks.load import Mix, Offer, measure_load
-from ferserve.serving.benchmarks.planning import Row, Slo, mean_work_s, row_of_one
+from ferserve.serving.benchmarks.planning import Row, Slo, row_of_one
 from ferserve.serving.benchmarks.protocols import ProtocolName
-from ferserve.serving.benchmarks.simulation import GatewayModel, Kind
 
 CHECKED_LOADS: Final = (0.3, 0.6, 0.8)
 """Of what the cores could do if all of their time were work, the callers' among it."""
@@ -30,6 +29,8 @@ class CheckRun:
     Attributes:
         cores: that were there for gateway and callers, as far as nothing else used them.
         caller_ms: of CPU time for each request, which the callers took of the same cores.
+        lag_ms: median, from when a request was due until it was sent; part of every latency.
+        gateway_ms: of CPU time for each request.
     """
 
     foreseen: Row
@@ -39,6 +40,8 @@ class CheckRun:
     busy: float
     cores: float
     caller_ms: float
+    lag_ms: float
+    gateway_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,7 @@ class Check:
 async def check_plan(
     subject: Subject,
     mix: Mix,
-    gateway: GatewayModel,
-    kinds: Sequence[Kind],
+    planned: Planned,
     *,
     each_s: float,
     slo: Slo,
@@ -79,32 +81,31 @@ async def check_plan(
     """Put three loads on one gateway, each several times, and set what came beside what was foreseen.
 
     The callers are on the gateway's machine, and others may be. What they take is no cost of the gateway's, so the load
-    is foreseen with the callers' work beside it, and on as many cores less.
+    is foreseen with the work and the lag of that run's callers, and on as many cores less as others had in it.
 
-    Args:
-        kinds: with what their callers take.
+    Loads take turns, so that no moment of the machine's is one load's alone.
     """
-    checks = []
-    for load in CHECKED_LOADS:
-        rate_per_s = load * gateway.cores / mean_work_s(gateway, kinds)
-        runs = []
-        for number in range(CHECK_RUNS):
-            offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed + number * len(kinds))
-            runs.append(await _check_run(subject, mix, gateway, kinds, offer, slo))
-        checks.append(Check(load=load, offered_per_s=rate_per_s, runs=tuple(runs)))
-    return checks
+    full = replace(planned, callers=Callers(caller_ms=planned.costs.caller_ms)).at(1.0)
+    rates_per_s = {load: load * planned.cores / full.work_s for load in CHECKED_LOADS}
+    runs: dict[float, list[CheckRun]] = {load: [] for load in CHECKED_LOADS}
+    for number in range(CHECK_RUNS):
+        for load, rate_per_s in rates_per_s.items():
+            offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed + number * len(full.kinds))
+            runs[load].append(await _check_run(subject, mix, planned, offer, slo))
+    return [
+        Check(load=load, offered_per_s=rate_per_s, runs=tuple(runs[load])) for load, rate_per_s in rates_per_s.items()
+    ]
 
 
-async def _check_run(
-    subject: Subject, mix: Mix, gateway: GatewayModel, kinds: Sequence[Kind], offer: Offer, slo: Slo
-) -> CheckRun:
+async def _check_run(subject: Subject, mix: Mix, planned: Planned, offer: Offer, slo: Slo) -> CheckRun:
     assert offer.rate_per_s is not None
     report = await measure_load(subject, mix, offer, ProtocolName.GRPC)
-    cores = gateway.cores * (1 - report.cpu.others)
+    cores = planned.cores * (1 - report.cpu.others)
+    caller_ms = 1000 * report.cpu.generator * planned.cores / report.offered_per_s
+    callers = Callers(caller_ms=caller_ms, lag_ms=report.lag_p50_ms)
     row = partial(
         row_of_one,
-        replace(gateway, cores=cores),
-        kinds,
+        replace(planned, cores=cores, callers=callers).at,
         rate_per_s=offer.rate_per_s,
         duration_s=offer.duration_s,
         warm_up=WARM_UP,
@@ -118,5 +119,7 @@ async def _check_run(
         p99_ms=report.latency["all"].p99_ms.value,
         busy=(report.cpu.gateway + report.cpu.generator) / (1 - report.cpu.others),
         cores=cores,
-        caller_ms=1000 * report.cpu.generator * gateway.cores / report.offered_per_s,
+        caller_ms=callers.caller_ms,
+        lag_ms=callers.lag_ms,
+        gateway_ms=1000 * report.cpu.gateway * planned.cores / report.offered_per_s,
     )

@@ -51,6 +51,7 @@ class Kind:
         waits_s: while nothing is computed for it: from one thread or process to the next.
         timeout_s: its deadline.
         caller_s: of its caller, where the callers are one thread on the same cores.
+        lag_s: from when it is due until its caller wakes up to send it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Kind:
     after_s: float = 0.0
     waits_s: float = 0.0
     caller_s: float = 0.0
+    lag_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,11 +224,13 @@ async def _simulated(
     shares = sum(kind.share for kind in kinds)
     arrivals = merged_arrivals_s([rate_per_s * kind.share / shares for kind in kinds], duration_s, seed=seed)
 
-    async def exchange(kind: Kind, sent_s: float) -> Exchange:
+    async def exchange(kind: Kind, due_s: float) -> Exchange:
+        await asyncio.sleep(kind.lag_s)
+        sent_s = loop.time()
         ending = await gateway.answer(kind, flow=str(next(numbers)))
         return Exchange(
             stream=kind.name,
-            due_s=sent_s,
+            due_s=due_s,
             sent_s=sent_s,
             done_s=loop.time(),
             timeout_s=kind.timeout_s,

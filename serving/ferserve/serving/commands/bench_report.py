@@ -84,9 +84,14 @@ def print_against(report: AgainstReport) -> None:
 def print_plan(costs: Costs, plan: Plan, checks: Sequence[Check]) -> None:
     """The answer, what it was made from, and how it was checked."""
     console = report_console()
-    spent = Table("request", "faces", "prepare ms", "overhead ms", title="what one costs on a core to itself")
+    spent = Table(
+        "request", "faces", "cores busy", "prepare ms", "overhead ms", "scored ms",
+        title="what one costs on a core to itself, after a pause and back to back",
+    )  # fmt: skip
     for kind in costs.kinds:
-        spent.add_row(kind.name, str(kind.faces), f"{kind.prepare_ms:.1f}", f"{kind.overhead_ms:.1f}")
+        for name, at in ((kind.name, kind.paused), ("", kind.back_to_back)):
+            cells = (f"{value:.1f}" for value in (at.prepare_ms, at.overhead_ms, at.scored_ms))
+            spent.add_row(name, str(kind.faces), f"{at.busy:.0%}", *cells)
     console.print(spent)
     console.print(
         f"a batch of n faces: {costs.face_ms:.2f} * n + {costs.batch_ms:.2f} ms; {costs.cores} cores, "
