@@ -2,12 +2,13 @@
 
 A request costs more after a pause. Cores that were idle have other work's memory in their caches, a virtual one has
 halted, and all that is woken for the request is woken from sleep; one that follows on another finds all of it warm. So
-each kind is known at two points, after pauses and back to back, each with how busy the cores were meanwhile, and
-between the two it is taken to change evenly with that (docs/adr/0107-a-request-costs-more-after-a-pause.md).
+each kind is known back to back and after pauses of several lengths, and in between it is taken to change evenly with
+their length (docs/adr/0107-a-request-costs-more-after-a-pause.md).
 """
 
 import json
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +27,14 @@ ONE_BATCH_FACES: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """What one request takes of a core to itself, as in `Kind`, at one point.
+    """What one request takes of a core to itself, as in `Kind`, after pauses of one length.
 
     Attributes:
-        busy: of the cores meanwhile, 0 to 1: CPU time of the gateway and its caller.
+        idle_ms: before each on average, while no other was being answered.
         scored_ms: on the clock, by the worker; in as many batches as it was.
     """
 
-    busy: float
+    idle_ms: float
     prepare_ms: float
     overhead_ms: float
     after_ms: float = 0.0
@@ -48,23 +49,24 @@ class Stages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindCost:
-    """One kind of request, at two points.
+    """One kind of request.
 
     Attributes:
-        paused: each after a pause, when the last answer is out.
-        back_to_back: from one caller who never pauses: something is always at work.
+        stages: after pauses of different length, by it, at least one; the first from a caller who never pauses.
     """
 
     name: str
     faces: int
-    paused: Stages
-    back_to_back: Stages
+    stages: tuple[Stages, ...]
 
-    def at(self, busy: float) -> Stages:
-        """While the cores are so busy. Beyond either point nothing is known, and taken to stay as it is there."""
-        from_busy, to_busy = self.paused.busy, self.back_to_back.busy
-        share = (busy - from_busy) / (to_busy - from_busy) if to_busy > from_busy else 1.0
-        return self.paused.towards(self.back_to_back, min(max(share, 0.0), 1.0))
+    def at(self, idle_ms: float) -> Stages:
+        """After such pauses. Beyond the longest nothing is known, and taken to stay as it is there."""
+        shorter = [each for each in self.stages if each.idle_ms <= idle_ms]
+        longer = [each for each in self.stages if each.idle_ms > idle_ms]
+        if not (shorter and longer):
+            return shorter[-1] if shorter else longer[0]
+        before, after = shorter[-1], longer[0]
+        return before.towards(after, (idle_ms - before.idle_ms) / (after.idle_ms - before.idle_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,7 @@ class Costs:
 
     Attributes:
         cores: of the machine it was measured on.
-        crowding: the cores' time for a request while all of them have work, over the CPU time of one back to back, in
-            batches of the same size; cores share caches, memory and the interpreter's lock, for which they also wait.
+        crowding, unevenness: as in `GatewayModel`.
         face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms, where nothing but batches is asked for.
         caller_ms: of CPU time of a caller here, who asks back to back. No part of a plan, whose callers are elsewhere.
         kept_awake: whether cores were kept from halting meanwhile.
@@ -85,31 +86,33 @@ class Costs:
     batch_ms: float
     kinds: tuple[KindCost, ...]
     crowding: float = 1.0
+    unevenness: float = 0.0
     caller_ms: float = 0.0
     kept_awake: bool = False
 
-    def line(self, busy: float) -> Line:
-        """The worker's latency while the cores are so busy.
+    def line(self, idle_ms: float) -> Line:
+        """The worker's latency after such pauses.
 
         What a batch takes longer amid photos, and after a pause, is its weights and its thread being cold: once a
         batch, however many faces.
         """
         colder_ms = [
-            kind.at(busy).scored_ms - (self.face_ms * kind.faces + self.batch_ms)
+            kind.at(idle_ms).scored_ms - (self.face_ms * kind.faces + self.batch_ms)
             for kind in self.kinds
             if 0 < kind.faces <= ONE_BATCH_FACES
         ]
         beside_ms = max(sum(colder_ms) / len(colder_ms), 0.0) if colder_ms else 0.0
         return Line(self.face_ms / 1000, (self.batch_ms + beside_ms) / 1000)
 
-    def gateway(self, settings: EngineConfig, busy: float = 1.0) -> GatewayModel:
+    def gateway(self, settings: EngineConfig, idle_ms: float = 0.0) -> GatewayModel:
         """A gateway of these costs with these settings."""
         is_here = settings.workers.kind == "embedded"
         servers = max(len(settings.workers.endpoints), 1)
         return GatewayModel(
-            line=self.line(busy),
+            line=self.line(idle_ms),
             cores=self.cores,
             crowding=self.crowding,
+            unevenness=self.unevenness,
             threads=settings.analyzer.threads,
             worker_slots=settings.embedded.threads if is_here else settings.workers.concurrency * servers,
             worker_is_here=is_here,
@@ -164,31 +167,34 @@ class Planned:
     cores: float
     callers: Callers = ELSEWHERE
 
-    def at(self, busy: float) -> Served:
-        """A gateway and its requests while its cores are so busy.
+    def at(self, idle_s: float) -> Served:
+        """A gateway and its requests, each after so long a pause on average.
 
         Raises:
             ConfigError: a kind that is asked for was not measured.
         """
         known = {cost.name: cost for cost in self.costs.kinds}
-        kinds = [self._kind(known[name], share, busy) for name, share in self.costs.shares(self.crowds).items()]
-        gateway = self.costs.gateway(self.settings, busy)
+        kind_after = partial(kind_of, idle_ms=1000 * idle_s, callers=self.callers, timeout_s=self.timeout_s)
+        kinds = [kind_after(known[name], share=share) for name, share in self.costs.shares(self.crowds).items()]
+        gateway = self.costs.gateway(self.settings, 1000 * idle_s)
         return Served(gateway=replace(gateway, cores=self.cores), kinds=tuple(kinds))
 
-    def _kind(self, cost: KindCost, share: float, busy: float) -> Kind:
-        stages = cost.at(busy)
-        return Kind(
-            name=cost.name,
-            share=share,
-            faces=cost.faces,
-            prepare_s=stages.prepare_ms / 1000,
-            overhead_s=stages.overhead_ms / 1000,
-            after_s=stages.after_ms / 1000,
-            waits_s=stages.waits_ms / 1000,
-            caller_s=self.callers.caller_ms / 1000,
-            lag_s=self.callers.lag_ms / 1000,
-            timeout_s=self.timeout_s,
-        )
+
+def kind_of(cost: KindCost, *, share: float, idle_ms: float, callers: Callers, timeout_s: float) -> Kind:
+    """Such requests, each after so long a pause on average."""
+    stages = cost.at(idle_ms)
+    return Kind(
+        name=cost.name,
+        share=share,
+        faces=cost.faces,
+        prepare_s=stages.prepare_ms / 1000,
+        overhead_s=stages.overhead_ms / 1000,
+        after_s=stages.after_ms / 1000,
+        waits_s=stages.waits_ms / 1000,
+        caller_s=callers.caller_ms / 1000,
+        lag_s=callers.lag_ms / 1000,
+        timeout_s=timeout_s,
+    )
 
 
 def read_costs(file: Path) -> Costs:

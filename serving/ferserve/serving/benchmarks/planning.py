@@ -14,14 +14,14 @@ from typing import Final
 import numpy as np
 
 from ferserve.serving.benchmarks.exchanges import Exchange
-from ferserve.serving.benchmarks.simulation import GatewayModel, Kind, simulate
+from ferserve.serving.benchmarks.simulation import GatewayModel, Kind, Simulated, simulate
 
 LEAST_REQUESTS: Final = 3000
 """In each simulation: thirty of them lie beyond the 99th percentile."""
 LEAST_S: Final = 60.0
 WARM_UP: Final = 0.1
 MAX_REPLICAS: Final = 10_000
-_HALVINGS: Final = 20
+_STEPS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """A gateway and what is asked of it, as both are while its cores are busy to some part."""
+    """A gateway and what is asked of it, as both are after pauses of some length."""
 
     gateway: GatewayModel
     kinds: tuple[Kind, ...]
@@ -93,29 +93,23 @@ class Served:
         """Core seconds of a request on average, while all cores compute."""
         return sum(kind.share * self.gateway.work_s(kind) for kind in self.kinds)
 
-    def busy(self, rate_per_s: float) -> float:
-        """Of its cores, 0 to 1: CPU time, so what they lose to each other while all compute is not in it."""
-        return min(rate_per_s * self.work_s / self.gateway.crowding / self.gateway.cores, 1.0)
-
 
 ServedAt = Callable[[float], Served]
-"""What is served while the cores are busy to this part, 0 to 1."""
+"""What is served where nobody else was for so many seconds before each request, on average."""
 
 
-def settled(served_at: ServedAt, rate_per_s: float) -> Served:
-    """What is served under so many requests a second each: requests keep the cores as busy as makes them cost that.
+def settled(served_at: ServedAt, *, rate_per_s: float, duration_s: float, seed: int) -> Simulated:
+    """What becomes of a load whose requests cost what they do after the pauses that the load itself leaves.
 
-    A request costs less the busier the cores are, and the less it costs the less busy they are, so there is one such
-    point, and halving finds it.
+    Requests that cost more leave shorter pauses, after which they cost less. One step of that is a fifth of the one
+    before it or less, so a few are enough.
     """
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if served_at(middle).busy(rate_per_s) > middle:
-            low = middle
-        else:
-            high = middle
-    return served_at(high)
+    idle_s = math.exp(-rate_per_s * served_at(0.0).work_s) / rate_per_s  # of a Poisson process, if none had to queue
+    for _ in range(_STEPS):
+        served = served_at(idle_s)
+        done = simulate(served.gateway, served.kinds, rate_per_s=rate_per_s, duration_s=duration_s, seed=seed)
+        idle_s = done.idle_s
+    return done
 
 
 def plan_replicas(
@@ -135,7 +129,7 @@ def plan_replicas(
     """
     rows: dict[int, Row] = {}
     row_of = partial(simulated_row, served_at, rate_per_s=rate_per_s, slo=slo, seed=seed, least_requests=least_requests)
-    full = served_at(1.0)
+    full = served_at(0.0)
 
     def keeps(replicas: int) -> bool:
         rows[replicas] = row_of(replicas=replicas)
@@ -185,8 +179,7 @@ def row_of_one(
     Args:
         warm_up: the part of the duration that is not counted.
     """
-    served = settled(served_at, rate_per_s)
-    done = simulate(served.gateway, served.kinds, rate_per_s=rate_per_s, duration_s=duration_s, seed=seed)
+    done = settled(served_at, rate_per_s=rate_per_s, duration_s=duration_s, seed=seed)
     counted = [exchange for exchange in done.exchanges if exchange.due_s >= warm_up * duration_s]
     answered_ms = np.array([exchange.latency_ms for exchange in counted if exchange.is_in_time])
     p50_ms, p95_ms, p99_ms = np.quantile(answered_ms, [0.5, 0.95, 0.99]) if len(answered_ms) else [math.nan] * 3

@@ -130,7 +130,7 @@ def _measured(
         from ferserve.serving.benchmarks.load import with_faces
         from ferserve.serving.benchmarks.plan_checks import check_plan
 
-        known = await measure_costs(subject, [*works, *crowd], crops, each_s=asked.seconds)
+        known = await measure_costs(subject, [*works, *crowd], crops, settings, each_s=asked.seconds)
         if check is None:
             return known, []
         mix = mix_of(

@@ -1,0 +1,56 @@
+"""How evenly a machine spreads threads over its cores, and what these take from each other: fitted to what callers got.
+
+Neither can be read off a counter. But of two closed loops each shows mostly one of them. With as many callers as cores
+there is work for every core and no more, so whatever two threads lose on one core beside an idle one, the callers wait
+for. With many more, all cores have work all the time, and what is left is what work costs there. The simulation is
+given the unevenness and the crowding with which its callers get the same; in batches of its own, so what larger ones
+save is not counted twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from ferserve.serving.benchmarks.costs import Callers, Costs, kind_of
+from ferserve.serving.benchmarks.simulation import simulated_callers_s
+from ferserve.serving.engine import EngineConfig
+
+_STEPS: Final = 3
+"""Of one after the other: each is fitted beside what the other was found to be."""
+_HALVINGS: Final = 7
+_TIMEOUT_S: Final = 1000.0
+"""Nobody is late in a closed loop."""
+
+
+def fitted(
+    costs: Costs, settings: EngineConfig, *, few_s: Sequence[float], many_s: Sequence[float], many: int
+) -> Costs:
+    """The same costs with the crowding and the unevenness that were measured.
+
+    Args:
+        few_s, many_s: seconds of all cores for a request of each kind, from as many callers as cores, and from `many`.
+    """
+    for _ in range(_STEPS):
+        costs = replace(costs, unevenness=_unevenness(costs, settings, sum(few_s)))
+        costs = replace(costs, crowding=costs.crowding * sum(many_s) / _cores_s(costs, settings, many))
+    return costs
+
+
+def _unevenness(costs: Costs, settings: EngineConfig, few_s: float) -> float:
+    """By halving: the more uneven, the longer callers wait. From 0 to 1; one core has nothing to spread."""
+    low, high = 0.0, 1.0 if costs.cores > 1 else 0.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if _cores_s(replace(costs, unevenness=middle), settings, costs.cores) < few_s:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _cores_s(costs: Costs, settings: EngineConfig, callers: int) -> float:
+    """Seconds of all cores for a request of each kind, simulated."""
+    here = Callers(caller_ms=costs.caller_ms)
+    kinds = [kind_of(cost, share=1.0, idle_ms=0.0, callers=here, timeout_s=_TIMEOUT_S) for cost in costs.kinds]
+    gateway = costs.gateway(settings)
+    return sum(simulated_callers_s(gateway, kind, callers=callers) for kind in kinds)
