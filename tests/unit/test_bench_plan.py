@@ -223,7 +223,7 @@ def test_the_time_in_which_nobody_is_served_lies_before_requests():
     gaps_s = [one.sent_s - end_s for one, end_s in zip(done.exchanges, ends_s[:-1], strict=True)]
     assert done.idle_s == pytest.approx(np.mean(gaps_s)), "none of them overlap"
     # M/G/infinity: nobody is there for exp(-load) of the time.
-    busy = simulate(gateway(cores=16), [SELFIE], rate_per_s=60.0, duration_s=100, seed=1)
+    busy = simulate(gateway(cores=16), [SELFIE], rate_per_s=60.0, duration_s=25, seed=1)
     assert busy.idle_s == pytest.approx(np.exp(-60 * 0.0226) / 60, rel=0.1)
 
 
@@ -400,7 +400,7 @@ def test_a_load_leaves_the_pauses_after_which_it_costs_what_it_does():
         asked_s.append(idle_s)
         return PLANNED.at(idle_s)
 
-    done = settled(served_at, rate_per_s=40.0, duration_s=50, seed=1)
+    done = settled(served_at, rate_per_s=40.0, duration_s=15, seed=1)
     assert done.idle_s == pytest.approx(asked_s[-1], rel=0.02), "the last step changed nothing any more"
     assert 0.0 < done.idle_s < 1 / 40
 

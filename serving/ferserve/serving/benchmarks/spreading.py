@@ -15,8 +15,8 @@ from ferserve.serving.benchmarks.costs import Callers, Costs, kind_of
 from ferserve.serving.benchmarks.simulation import simulated_callers_s
 from ferserve.serving.engine import EngineConfig
 
-_STEPS: Final = 3
-"""Of one after the other: each is fitted beside what the other was found to be."""
+_STEPS: Final = 2
+"""Towards the crowding; the callers' wait is nearly in proportion to it."""
 _HALVINGS: Final = 7
 _TIMEOUT_S: Final = 1000.0
 """Nobody is late in a closed loop."""
@@ -30,18 +30,19 @@ def fitted(
     Args:
         few_s, many_s: seconds of all cores for a request of each kind, from as many callers as cores, and from `many`.
     """
+    costs = replace(costs, unevenness=_unevenness(costs, settings, sum(few_s) / sum(many_s), many))
     for _ in range(_STEPS):
-        costs = replace(costs, unevenness=_unevenness(costs, settings, sum(few_s)))
         costs = replace(costs, crowding=costs.crowding * sum(many_s) / _cores_s(costs, settings, many))
     return costs
 
 
-def _unevenness(costs: Costs, settings: EngineConfig, few_s: float) -> float:
-    """By halving: the more uneven, the longer callers wait. From 0 to 1; one core has nothing to spread."""
+def _unevenness(costs: Costs, settings: EngineConfig, few_over_many: float, many: int) -> float:
+    """By halving: the more uneven, the longer the few wait; crowding lengthens both. One core has nothing to spread."""
     low, high = 0.0, 1.0 if costs.cores > 1 else 0.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _cores_s(replace(costs, unevenness=middle), settings, costs.cores) < few_s:
+        tried = replace(costs, unevenness=middle)
+        if _cores_s(tried, settings, costs.cores) / _cores_s(tried, settings, many) < few_over_many:
             low = middle
         else:
             high = middle
