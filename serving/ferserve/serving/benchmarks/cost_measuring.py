@@ -5,7 +5,8 @@ import json
 import random
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, cycle, pairwise, repeat
@@ -128,43 +129,82 @@ class _Point:
         )
 
 
-async def measure_costs(
+class CostMeter:
+    """Asks for each work in each of several ways, in turn: back to back, after pauses, and with more callers.
+
+    Args:
+        generator: connected, its transport keeps the answers in `kept`.
+        line: the worker's.
+        round_s: of one way in one round.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        generator: Generator,
+        kept: list[bytes],
+        works: Sequence[Work],
+        settings: EngineConfig,
+        *,
+        line: Line,
+        round_s: float,
+    ) -> None:
+        self._subject = subject
+        self._works = works
+        self._settings = settings
+        self._line = line
+        self._round_s = round_s
+        self._cores = available_cores()
+        self._many = CROWDING_CALLERS * self._cores
+        point = partial(_Point, generator, kept)
+        self._alone = [[point(work, callers=1, pause_s=pause_s) for pause_s in PAUSES_S] for work in works]
+        self._beside = [[point(work, callers=callers) for callers in (self._cores, self._many)] for work in works]
+
+    async def measure(self, rounds: int) -> None:
+        """So many more rounds."""
+        for _ in range(rounds):
+            for one in chain.from_iterable([*self._alone, *self._beside]):
+                await one.ask(self._subject, self._round_s)
+
+    async def costs(self) -> Costs:
+        """What all rounds so far say; at least one."""
+        costs = Costs(
+            cores=self._cores,
+            face_ms=self._line.job_s * 1000,
+            batch_ms=self._line.fixed_s * 1000,
+            kinds=tuple(
+                _kind_cost(work.name, self._line, points) for work, points in zip(self._works, self._alone, strict=True)
+            ),
+            caller_ms=1000 * sum(points[0].spent().caller_s for points in self._alone) / len(self._works),
+            kept_awake=self._subject.awake is not None,
+        )
+        few_s, many_s = ([points[index].spent().cores_s for points in self._beside] for index in (0, 1))
+        # The simulation has an event loop of its own.
+        return await asyncio.to_thread(fitted, costs, self._settings, few_s=few_s, many_s=many_s, many=self._many)
+
+
+@asynccontextmanager
+async def cost_meter(
     subject: Subject, works: Sequence[Work], crops: Sequence[Work], settings: EngineConfig, *, each_s: float
-) -> Costs:
-    """Ask for each work for `each_s` seconds in each of several ways: after pauses, back to back, with many callers.
+) -> AsyncIterator[CostMeter]:
+    """Something that measures costs, once the worker's latency is known and everything has been asked for once.
 
     Args:
         subject: a gateway of our own.
         works: whole pictures.
         crops: calls with ready-made crops, of several sizes: they show how a batch's latency grows.
         settings: the gateway's.
+        each_s: for each way in which a work is asked for, in `ROUNDS` rounds.
     """
-    cores, kept = available_cores(), list[bytes]()
-    many = CROWDING_CALLERS * cores
+    kept: list[bytes] = []
     assert subject.own is not None
     async with Generator(GrpcTransport(subject.own.target, kept=kept)) as generator:
         await generator.connect()
         await generator.keep_busy(cycle(crops), 1, each_s)
         line = await asyncio.to_thread(read_line, subject.own.admin)
-        point = partial(_Point, generator, kept)
-        alone = [[point(work, callers=1, pause_s=pause_s) for pause_s in PAUSES_S] for work in works]
-        beside = [[point(work, callers=callers) for callers in (cores, many)] for work in works]
         for work in works:  # what is loaded at a first call is no cost of others
-            await generator.keep_busy(repeat(work), many, each_s / 4)
-        for _ in range(ROUNDS):
-            for one in chain.from_iterable([*alone, *beside]):
-                await one.ask(subject, each_s / ROUNDS)
-    costs = Costs(
-        cores=cores,
-        face_ms=line.job_s * 1000,
-        batch_ms=line.fixed_s * 1000,
-        kinds=tuple(_kind_cost(work.name, line, points) for work, points in zip(works, alone, strict=True)),
-        caller_ms=1000 * sum(points[0].spent().caller_s for points in alone) / len(works),
-        kept_awake=subject.awake is not None,
-    )
-    few_s, many_s = zip(*([one.spent().cores_s for one in points] for points in beside), strict=True)
-    # The simulation has an event loop of its own.
-    return await asyncio.to_thread(fitted, costs, settings, few_s=few_s, many_s=many_s, many=many)
+            await generator.keep_busy(repeat(work), CROWDING_CALLERS * available_cores(), each_s / 4)
+        yield CostMeter(subject, generator, kept, works, settings, line=line, round_s=each_s / ROUNDS)
 
 
 def read_line(admin: str) -> Line:

@@ -2,15 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final, Literal
 
 import numpy as np
 
 from ferserve.serving.benchmarks.capacity import WARM_UP
-from ferserve.serving.benchmarks.costs import Callers, Planned
+from ferserve.serving.benchmarks.cost_measuring import CostMeter
+from ferserve.serving.benchmarks.costs import Callers, Costs, Planned
 from ferserve.serving.benchmarks.gateways import Subject
-from ferserve.serving.benchmarks.load import Mix, Offer, measure_load
+from ferserve.serving.benchmarks.load import LoadReport, Mix, Offer, measure_load
 from ferserve.serving.benchmarks.planning import Row, Slo, row_of_one
 from ferserve.serving.benchmarks.protocols import ProtocolName
 
@@ -18,6 +18,8 @@ CHECKED_LOADS: Final = (0.3, 0.6, 0.8)
 """Of what the cores could do if all of their time were work, the callers' among it."""
 CHECK_RUNS: Final = 3
 """Of each load, each with arrivals of its own: how far they lie apart is the least that a plan can be off by."""
+ROUNDS_A_RUN: Final = 2
+"""Of the costs, after each turn of the loads."""
 CheckedName = Literal["goodput_per_s", "p50_ms", "p99_ms", "busy"]
 """What is both measured and foreseen."""
 
@@ -70,41 +72,53 @@ class Check:
 
 
 async def check_plan(
-    subject: Subject,
-    mix: Mix,
-    planned: Planned,
-    *,
-    each_s: float,
-    slo: Slo,
-    seed: int,
-) -> list[Check]:
+    subject: Subject, mix: Mix, planned: Planned, meter: CostMeter, *, each_s: float, slo: Slo, seed: int
+) -> tuple[Costs, list[Check]]:
     """Put three loads on one gateway, each several times, and set what came beside what was foreseen.
 
     The callers are on the gateway's machine, and others may be. What they take is no cost of the gateway's, so the load
     is foreseen with the work and the lag of that run's callers, and on as many cores less as others had in it.
 
-    Loads take turns, so that no moment of the machine's is one load's alone.
+    A machine's speed drifts from one minute to the next, and a shared one's by more than a model may be off. So loads
+    take turns, and costs are measured again after each turn: the plan that is checked is of those same minutes.
+
+    Args:
+        planned: with costs so far, which say what the loads are.
+    Returns:
+        The costs of all rounds, and the checks of a plan that is made from them.
     """
     full = replace(planned, callers=Callers(caller_ms=planned.costs.caller_ms)).at(0.0)
-    rates_per_s = {load: load * planned.cores / full.work_s for load in CHECKED_LOADS}
-    runs: dict[float, list[CheckRun]] = {load: [] for load in CHECKED_LOADS}
-    for number in range(CHECK_RUNS):
-        for load, rate_per_s in rates_per_s.items():
-            offer = Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed + number * len(full.kinds))
-            runs[load].append(await _check_run(subject, mix, planned, offer, slo))
-    return [
-        Check(load=load, offered_per_s=rate_per_s, runs=tuple(runs[load])) for load, rate_per_s in rates_per_s.items()
+    rates_per_s = [load * planned.cores / full.work_s for load in CHECKED_LOADS]
+    offers = [
+        [
+            Offer(rate_per_s=rate_per_s, duration_s=each_s, seed=seed + number * len(full.kinds))
+            for number in range(CHECK_RUNS)
+        ]
+        for rate_per_s in rates_per_s
     ]
+    reports: list[list[LoadReport]] = [[] for _ in offers]
+    for number in range(CHECK_RUNS):
+        for of_load, report_of in zip(offers, reports, strict=True):
+            report_of.append(await measure_load(subject, mix, of_load[number], ProtocolName.GRPC, watch_memory=False))
+        await meter.measure(ROUNDS_A_RUN)
+    planned = replace(planned, costs=await meter.costs())
+    checks = []
+    for load, rate_per_s, of_load, of_reports in zip(CHECKED_LOADS, rates_per_s, offers, reports, strict=True):
+        pairs = zip(of_load, of_reports, strict=True)
+        # The simulation has an event loop of its own.
+        runs = [await asyncio.to_thread(_check_run, planned, offer, report, slo) for offer, report in pairs]
+        checks.append(Check(load=load, offered_per_s=rate_per_s, runs=tuple(runs)))
+    return planned.costs, checks
 
 
-async def _check_run(subject: Subject, mix: Mix, planned: Planned, offer: Offer, slo: Slo) -> CheckRun:
+def _check_run(planned: Planned, offer: Offer, report: LoadReport, slo: Slo) -> CheckRun:
     assert offer.rate_per_s is not None
-    report = await measure_load(subject, mix, offer, ProtocolName.GRPC, watch_memory=False)
     cores = planned.cores * (1 - report.cpu.others)
-    caller_ms = 1000 * report.cpu.generator * planned.cores / report.offered_per_s
+    caller_ms, gateway_ms = (
+        1000 * share * planned.cores / report.offered_per_s for share in (report.cpu.generator, report.cpu.gateway)
+    )
     callers = Callers(caller_ms=caller_ms, lag_ms=report.lag_p50_ms)
-    row = partial(
-        row_of_one,
+    foreseen = row_of_one(
         replace(planned, cores=cores, callers=callers).at,
         rate_per_s=offer.rate_per_s,
         duration_s=offer.duration_s,
@@ -113,13 +127,13 @@ async def _check_run(subject: Subject, mix: Mix, planned: Planned, offer: Offer,
         seed=offer.seed,
     )
     return CheckRun(
-        foreseen=await asyncio.to_thread(row),  # the simulation has an event loop of its own
+        foreseen=foreseen,
         goodput_per_s=report.goodput_per_s.value,
         p50_ms=report.latency["all"].p50_ms.value,
         p99_ms=report.latency["all"].p99_ms.value,
         busy=(report.cpu.gateway + report.cpu.generator) / (1 - report.cpu.others),
         cores=cores,
-        caller_ms=callers.caller_ms,
-        lag_ms=callers.lag_ms,
-        gateway_ms=1000 * report.cpu.gateway * planned.cores / report.offered_per_s,
+        caller_ms=caller_ms,
+        lag_ms=report.lag_p50_ms,
+        gateway_ms=gateway_ms,
     )

@@ -74,9 +74,9 @@ class GatewayModel:
 
     Attributes:
         cores: shared by all that computes here; no whole number where others use them too.
-        crowding: how much longer work takes while all cores compute than on one that computes alone. Below 1 where what
-            wake-ups are saved is more than what cores take from each other.
-        unevenness: how far threads are from being spread evenly over the cores, from 0 to 1, which is at random.
+        crowding: how much longer work takes while more threads compute than there are cores. Below 1 where the wake-ups
+            that this saves are more than what cores take from each other.
+        unevenness: how far no more threads than cores are from having one each, from 0 to 1, which is at random.
         threads: photos prepared side by side.
         worker_slots: batches side by side.
         worker_is_here: whether the worker computes on the same cores; a server elsewhere has its own.
@@ -94,12 +94,12 @@ class GatewayModel:
     batching: BatchPolicyConfig = field(default_factory=BatchPolicyConfig)
 
     def work_s(self, kind: Kind) -> float:
-        """Core seconds of one request here while all cores compute, in batches as large as pays."""
+        """Core seconds of one request here while all cores compute, in batches as large as pays; rather too many."""
         most = self.batching.batch_size(
             kind.faces, 1, enough=self.line.enough_jobs(self.batching.max_batch_faces, slack=self.batching.face_slack)
         )
         scored_s = self.line.batches_s(kind.faces, -(-kind.faces // most)) if self.worker_is_here else 0.0
-        return (kind.caller_s + kind.overhead_s + kind.prepare_s + scored_s) * self.crowding
+        return (kind.caller_s + kind.overhead_s + kind.prepare_s + scored_s) * max(self.crowding, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ given the unevenness and the crowding with which its callers get the same; in ba
 save is not counted twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,8 +15,10 @@ from ferserve.serving.benchmarks.costs import Callers, Costs, kind_of
 from ferserve.serving.benchmarks.simulation import simulated_callers_s
 from ferserve.serving.engine import EngineConfig
 
+CROWDING: Final = (0.5, 2.0)
+"""Between these it is looked for."""
 _STEPS: Final = 2
-"""Towards the crowding; the callers' wait is nearly in proportion to it."""
+"""Of one after the other: each is fitted beside what the other was found to be."""
 _HALVINGS: Final = 7
 _TIMEOUT_S: Final = 1000.0
 """Nobody is late in a closed loop."""
@@ -30,23 +32,35 @@ def fitted(
     Args:
         few_s, many_s: seconds of all cores for a request of each kind, from as many callers as cores, and from `many`.
     """
-    costs = replace(costs, unevenness=_unevenness(costs, settings, sum(few_s) / sum(many_s), many))
     for _ in range(_STEPS):
-        costs = replace(costs, crowding=costs.crowding * sum(many_s) / _cores_s(costs, settings, many))
+        costs = _halved(
+            lambda middle, known=costs: replace(known, unevenness=middle), (0.0, 1.0 if costs.cores > 1 else 0.0),
+            settings, callers=costs.cores, cores_s=sum(few_s),
+        )  # fmt: skip
+        costs = _halved(
+            lambda middle, known=costs: replace(known, crowding=middle), CROWDING,
+            settings, callers=many, cores_s=sum(many_s),
+        )  # fmt: skip
     return costs
 
 
-def _unevenness(costs: Costs, settings: EngineConfig, few_over_many: float, many: int) -> float:
-    """By halving: the more uneven, the longer the few wait; crowding lengthens both. One core has nothing to spread."""
-    low, high = 0.0, 1.0 if costs.cores > 1 else 0.0
+def _halved(
+    with_value: Callable[[float], Costs],
+    between: tuple[float, float],
+    settings: EngineConfig,
+    *,
+    callers: int,
+    cores_s: float,
+) -> Costs:
+    """The costs with which so many callers get what they got: the more of either, the longer they wait."""
+    low, high = between
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        tried = replace(costs, unevenness=middle)
-        if _cores_s(tried, settings, costs.cores) / _cores_s(tried, settings, many) < few_over_many:
+        if _cores_s(with_value(middle), settings, callers) < cores_s:
             low = middle
         else:
             high = middle
-    return (low + high) / 2
+    return with_value((low + high) / 2)
 
 
 def _cores_s(costs: Costs, settings: EngineConfig, callers: int) -> float:

@@ -13,7 +13,7 @@ class Cores:
 
     Args:
         clock: of the event loop.
-        crowding, unevenness: as in `GatewayModel`; with some of the cores at work, crowding lies in between.
+        crowding, unevenness: as in `GatewayModel`.
     """
 
     def __init__(
@@ -64,8 +64,7 @@ class Cores:
     def _with_speeds(self) -> list[tuple[dict[asyncio.Future[None], float], float]]:
         """Urgent work and the rest, and how fast each of theirs goes on; 1 is alone on a core."""
         at_work = len(self._urgent) + len(self._left)
-        others = min(max(at_work - 1, 0) / max(self._cores - 1, 1), 1.0)
-        slower = 1 + (self._crowding - 1) * others
+        slower = self._crowding if at_work > self._cores else 1.0
         used = self._used(at_work)
         first = min(1.0, used / max(len(self._urgent), 1))
         left_over = used - first * len(self._urgent)

@@ -125,19 +125,23 @@ def _measured(
     ]
 
     async def measure(subject: "Subject") -> "tuple[Costs, list[Check]]":
-        from ferserve.serving.benchmarks.cost_measuring import measure_costs
+        from ferserve.serving.benchmarks.cost_measuring import ROUNDS, cost_meter
         from ferserve.serving.benchmarks.costs import Planned
         from ferserve.serving.benchmarks.load import with_faces
         from ferserve.serving.benchmarks.plan_checks import check_plan
 
-        known = await measure_costs(subject, [*works, *crowd], crops, settings, each_s=asked.seconds)
-        if check is None:
-            return known, []
-        mix = mix_of(
-            await with_faces(works, subject.target), await with_faces(crowd, subject.target), crowds=asked.crowds
-        )
-        planned = Planned(costs=known, settings=settings, crowds=asked.crowds, timeout_s=timeout_s, cores=known.cores)
-        return known, await check_plan(subject, mix, planned, each_s=2 * asked.seconds, slo=check, seed=asked.seed)
+        async with cost_meter(subject, [*works, *crowd], crops, settings, each_s=asked.seconds) as meter:
+            await meter.measure(ROUNDS)
+            known = await meter.costs()
+            if check is None:
+                return known, []
+            mix = mix_of(
+                await with_faces(works, subject.target), await with_faces(crowd, subject.target), crowds=asked.crowds
+            )
+            planned = Planned(
+                costs=known, settings=settings, crowds=asked.crowds, timeout_s=timeout_s, cores=known.cores
+            )
+            return await check_plan(subject, mix, planned, meter, each_s=2 * asked.seconds, slo=check, seed=asked.seed)
 
     with measured_gateway(flags, target=None, keep_awake=asked.keep_awake) as subject:
         return run_on_loop(measure(subject))
