@@ -9,6 +9,7 @@ save is not counted twice.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from ferserve.serving.benchmarks.costs import Callers, Costs, kind_of
@@ -32,16 +33,21 @@ def fitted(
     Args:
         few_s, many_s: seconds of all cores for a request of each kind, from as many callers as cores, and from `many`.
     """
+    most = 1.0 if costs.cores > 1 else 0.0  # one core has nothing to spread
     for _ in range(_STEPS):
-        costs = _halved(
-            lambda middle, known=costs: replace(known, unevenness=middle), (0.0, 1.0 if costs.cores > 1 else 0.0),
-            settings, callers=costs.cores, cores_s=sum(few_s),
-        )  # fmt: skip
-        costs = _halved(
-            lambda middle, known=costs: replace(known, crowding=middle), CROWDING,
-            settings, callers=many, cores_s=sum(many_s),
-        )  # fmt: skip
+        uneven = partial(_with_unevenness, costs)
+        costs = _halved(uneven, (0.0, most), settings, callers=costs.cores, cores_s=sum(few_s))
+        crowded = partial(_with_crowding, costs)
+        costs = _halved(crowded, CROWDING, settings, callers=many, cores_s=sum(many_s))
     return costs
+
+
+def _with_unevenness(costs: Costs, unevenness: float) -> Costs:
+    return replace(costs, unevenness=unevenness)
+
+
+def _with_crowding(costs: Costs, crowding: float) -> Costs:
+    return replace(costs, crowding=crowding)
 
 
 def _halved(
