@@ -100,6 +100,7 @@ def report(callers: int, goodput: float) -> LoadReport:
         latency={"all": latency, "crowd": latency},
         endings={"ok": 9, "refused": 2},
         late=1,
+        lag_p50_ms=0.1,
         lag_p99_ms=0.2,
         batches={1.0: 3, math.inf: 1},
         cpu=CpuShares(generator=0.1, gateway=NAN),

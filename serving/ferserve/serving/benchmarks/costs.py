@@ -1,45 +1,72 @@
-"""What a gateway and each kind of request cost, measured on an idle machine: what a plan is made from."""
+"""What a gateway and each kind of request cost: what a plan is made from.
 
-import asyncio
+A request costs more after a pause. Cores that were idle have other work's memory in their caches, a virtual one has
+halted, and all that is woken for the request is woken from sleep; one that follows on another finds all of it warm. So
+each kind is known back to back and after pauses of several lengths, and in between it is taken to change evenly with
+their length (docs/adr/0107-a-request-costs-more-after-a-pause.md).
+"""
+
 import json
-import time
-import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import cycle, repeat
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from ferserve.serving.benchmarks.gateways import CpuMeter, Subject
-from ferserve.serving.benchmarks.generator import Generator
-from ferserve.serving.benchmarks.load import asked_once
 from ferserve.serving.benchmarks.payloads import CROWD_NAME
+from ferserve.serving.benchmarks.planning import Served
 from ferserve.serving.benchmarks.simulation import GatewayModel, Kind
-from ferserve.serving.benchmarks.transports import GrpcTransport, Work
-from ferserve.serving.client import AsyncClient
-from ferserve.serving.cores import available_cores
 from ferserve.serving.engine import EngineConfig
 from ferserve.serving.errors import ConfigError
 from ferserve.serving.latency import Line
 
-CROWDING_CALLERS: Final = 4
-"""For each core: enough that none of them ever waits for a caller."""
-_HTTP_TIMEOUT_S: Final = 10.0
+ONE_BATCH_FACES: Final = 4
+"""A request of so many faces is scored in one batch, so its time on the clock is that batch's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KindCost:
-    """One kind of request on a core to itself, as in `Kind`."""
+class Stages:
+    """What one request takes of a core to itself, as in `Kind`, after pauses of one length.
 
-    name: str
-    faces: int
+    Attributes:
+        idle_ms: before each on average, while no other was being answered.
+        scored_ms: on the clock, by the worker; in as many batches as it was.
+    """
+
+    idle_ms: float
     prepare_ms: float
     overhead_ms: float
     after_ms: float = 0.0
     waits_ms: float = 0.0
+    scored_ms: float = 0.0
+
+    def towards(self, other: "Stages", share: float) -> "Stages":
+        """A point on the straight line between the two, from this one at 0 to the other at 1."""
+        pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
+        return Stages(**{name: mine + share * (theirs - mine) for name, (mine, theirs) in pairs.items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindCost:
+    """One kind of request.
+
+    Attributes:
+        stages: after pauses of different length, by it, at least one; the first from a caller who never pauses.
+    """
+
+    name: str
+    faces: int
+    stages: tuple[Stages, ...]
+
+    def at(self, idle_ms: float) -> Stages:
+        """After such pauses. Beyond the longest nothing is known, and taken to stay as it is there."""
+        shorter = [each for each in self.stages if each.idle_ms <= idle_ms]
+        longer = [each for each in self.stages if each.idle_ms > idle_ms]
+        if not (shorter and longer):
+            return shorter[-1] if shorter else longer[0]
+        before, after = shorter[-1], longer[0]
+        return before.towards(after, (idle_ms - before.idle_ms) / (after.idle_ms - before.idle_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +75,9 @@ class Costs:
 
     Attributes:
         cores: of the machine it was measured on.
-        crowding: the cores' time for a request while all of them have work, over the CPU time of one alone; cores share
-            caches, memory and the interpreter's lock, for which they also wait.
-        face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms.
-        caller_ms: of CPU time of a caller here, who asks alone. No part of a plan, whose callers are elsewhere.
+        crowding, unevenness: as in `GatewayModel`.
+        face_ms, batch_ms: of the worker's latency, face_ms * n + batch_ms, where nothing but batches is asked for.
+        caller_ms: of CPU time of a caller here, who asks back to back. No part of a plan, whose callers are elsewhere.
         kept_awake: whether cores were kept from halting meanwhile.
     """
 
@@ -60,21 +86,33 @@ class Costs:
     batch_ms: float
     kinds: tuple[KindCost, ...]
     crowding: float = 1.0
+    unevenness: float = 0.0
     caller_ms: float = 0.0
     kept_awake: bool = False
 
-    def line(self) -> Line:
-        """The worker's latency."""
-        return Line(self.face_ms / 1000, self.batch_ms / 1000)
+    def line(self, idle_ms: float) -> Line:
+        """The worker's latency after such pauses.
 
-    def gateway(self, settings: EngineConfig) -> GatewayModel:
+        What a batch takes longer amid photos, and after a pause, is its weights and its thread being cold: once a
+        batch, however many faces.
+        """
+        colder_ms = [
+            kind.at(idle_ms).scored_ms - (self.face_ms * kind.faces + self.batch_ms)
+            for kind in self.kinds
+            if 0 < kind.faces <= ONE_BATCH_FACES
+        ]
+        beside_ms = max(sum(colder_ms) / len(colder_ms), 0.0) if colder_ms else 0.0
+        return Line(self.face_ms / 1000, (self.batch_ms + beside_ms) / 1000)
+
+    def gateway(self, settings: EngineConfig, idle_ms: float = 0.0) -> GatewayModel:
         """A gateway of these costs with these settings."""
         is_here = settings.workers.kind == "embedded"
         servers = max(len(settings.workers.endpoints), 1)
         return GatewayModel(
-            line=self.line(),
+            line=self.line(idle_ms),
             cores=self.cores,
             crowding=self.crowding,
+            unevenness=self.unevenness,
             threads=settings.analyzer.threads,
             worker_slots=settings.embedded.threads if is_here else settings.workers.concurrency * servers,
             worker_is_here=is_here,
@@ -82,7 +120,7 @@ class Costs:
             batching=settings.batching,
         )
 
-    def mixed(self, crowds: float, timeout_s: float) -> list[Kind]:
+    def shares(self, crowds: float) -> dict[str, float]:
         """The kinds as they are mixed: `crowds` of the requests are crowds, photos share the rest evenly.
 
         Raises:
@@ -92,42 +130,71 @@ class Costs:
         if (crowds > 0 and photos == len(self.kinds)) or (crowds < 1 and not photos):
             known = ", ".join(cost.name for cost in self.kinds)
             raise ConfigError(f"--crowds: expected a mix of what was measured ({known}), got {crowds:g}")
-        shares = [crowds if cost.name == CROWD_NAME else (1 - crowds) / photos for cost in self.kinds]
-        return [
-            Kind(
-                name=cost.name,
-                share=share,
-                faces=cost.faces,
-                prepare_s=cost.prepare_ms / 1000,
-                overhead_s=cost.overhead_ms / 1000,
-                after_s=cost.after_ms / 1000,
-                waits_s=cost.waits_ms / 1000,
-                timeout_s=timeout_s,
-            )
-            for cost, share in zip(self.kinds, shares, strict=True)
-            if share > 0
-        ]
+        each = {cost.name: crowds if cost.name == CROWD_NAME else (1 - crowds) / photos for cost in self.kinds}
+        return {name: share for name, share in each.items() if share > 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """On one request, in seconds.
+class Callers:
+    """Who asks from the gateway's own machine.
 
     Attributes:
-        gateway_s, caller_s: of CPU time.
-        latency_s: median, as the caller sees it.
-        cores_s: of all cores that were there for the two, at work or waiting.
+        caller_ms: of CPU time for each request.
+        lag_ms: from when a request is due until it is sent.
     """
 
-    gateway_s: float
-    caller_s: float
-    latency_s: float
-    cores_s: float
+    caller_ms: float = 0.0
+    lag_ms: float = 0.0
 
-    @property
-    def cpu_s(self) -> float:
-        """Of CPU time in all."""
-        return self.gateway_s + self.caller_s
+
+ELSEWHERE: Final = Callers()
+"""They take nothing here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a plan is for, at whatever rate.
+
+    Attributes:
+        crowds: of the requests.
+        cores: that are there for it; no whole number where others use them too.
+    """
+
+    costs: Costs
+    settings: EngineConfig
+    crowds: float
+    timeout_s: float
+    cores: float
+    callers: Callers = ELSEWHERE
+
+    def at(self, idle_s: float) -> Served:
+        """A gateway and its requests, each after so long a pause on average.
+
+        Raises:
+            ConfigError: a kind that is asked for was not measured.
+        """
+        known = {cost.name: cost for cost in self.costs.kinds}
+        kind_after = partial(kind_of, idle_ms=1000 * idle_s, callers=self.callers, timeout_s=self.timeout_s)
+        kinds = [kind_after(known[name], share=share) for name, share in self.costs.shares(self.crowds).items()]
+        gateway = self.costs.gateway(self.settings, 1000 * idle_s)
+        return Served(gateway=replace(gateway, cores=self.cores), kinds=tuple(kinds))
+
+
+def kind_of(cost: KindCost, *, share: float, idle_ms: float, callers: Callers, timeout_s: float) -> Kind:
+    """Such requests, each after so long a pause on average."""
+    stages = cost.at(idle_ms)
+    return Kind(
+        name=cost.name,
+        share=share,
+        faces=cost.faces,
+        prepare_s=stages.prepare_ms / 1000,
+        overhead_s=stages.overhead_ms / 1000,
+        after_s=stages.after_ms / 1000,
+        waits_s=stages.waits_ms / 1000,
+        caller_s=callers.caller_ms / 1000,
+        lag_s=callers.lag_ms / 1000,
+        timeout_s=timeout_s,
+    )
 
 
 def read_costs(file: Path) -> Costs:
@@ -142,90 +209,3 @@ def read_costs(file: Path) -> Costs:
         raise ConfigError(f"--costs: {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, ValidationError):
         raise ConfigError(f"--costs: expected what `bench plan --json` printed, got something else in {file}") from None
-
-
-async def measure_costs(subject: Subject, works: Sequence[Work], crops: Sequence[Work], *, each_s: float) -> Costs:
-    """Ask for each work for `each_s` seconds one at a time, and for so long with more callers than cores.
-
-    Args:
-        subject: a gateway of our own.
-        works: whole pictures.
-        crops: calls with ready-made crops, of several sizes: they show how a batch's latency grows.
-    """
-    cores = available_cores()
-    assert subject.own is not None
-    own = subject.own
-    async with Generator(GrpcTransport(own.target)) as generator:
-        await generator.connect()
-        await generator.keep_busy(cycle(crops), 1, each_s)
-        line = await asyncio.to_thread(read_line, own.admin)
-        alone = [await _spent(subject, generator, work, 1, each_s) for work in works]
-        crowded = [await _spent(subject, generator, work, CROWDING_CALLERS * cores, each_s) for work in works]
-    async with AsyncClient(own.target) as client:
-        kinds = [
-            await _kind_cost(client, work, line, spent, each_s=each_s) for work, spent in zip(works, alone, strict=True)
-        ]
-    return Costs(
-        cores=cores,
-        face_ms=line.job_s * 1000,
-        batch_ms=line.fixed_s * 1000,
-        kinds=tuple(kinds),
-        crowding=max(sum(spent.cores_s for spent in crowded) / sum(spent.cpu_s for spent in alone), 1.0),
-        caller_ms=1000 * sum(spent.caller_s for spent in alone) / len(works),
-        kept_awake=subject.awake is not None,
-    )
-
-
-def read_line(admin: str) -> Line:
-    """The latency of the default model's worker, from `/status` of an admin port, http://HOST:PORT."""
-    with urllib.request.urlopen(f"{admin}/status", timeout=_HTTP_TIMEOUT_S) as answer:  # noqa: S310 - http, our own
-        status: dict[str, Any] = json.loads(answer.read())
-    latency = next(model["latency"] for model in status["models"] if model["is_default"])
-    return Line(latency["face_ms"] / 1000, latency["batch_ms"] / 1000)
-
-
-async def _spent(subject: Subject, generator: Generator, work: Work, callers: int, each_s: float) -> Spent:
-    """What requests cost where so many callers each wait for their answer."""
-    await generator.keep_busy(repeat(work), callers, each_s / 4)  # what is loaded at a first call is no cost of others
-    meter, began_s = CpuMeter(subject), time.monotonic()
-    exchanges = await generator.keep_busy(repeat(work), callers, each_s)
-    shares, cores_s = meter.shares(), available_cores() * (time.monotonic() - began_s) / len(exchanges)
-    return Spent(
-        gateway_s=shares.gateway * cores_s,
-        caller_s=shares.generator * cores_s,
-        latency_s=float(np.median([exchange.latency_ms for exchange in exchanges])) / 1000,
-        cores_s=(1 - shares.others) * cores_s,
-    )
-
-
-async def _kind_cost(client: AsyncClient, work: Work, line: Line, alone: Spent, *, each_s: float) -> KindCost:
-    prepared_ms: list[float] = []
-    faces: list[int] = []
-    began_s = time.monotonic()
-    while time.monotonic() - began_s < each_s:
-        answer = await asked_once(client, work)
-        timings = answer.timings
-        prepared_ms.append(timings.decode_ms + timings.detect_ms + timings.preprocess_ms)
-        faces.append(len(answer.faces))
-    scored_ms = 1000 * line.batches_s(faces[0], 1) if faces[0] else 0.0
-    return kind_cost(work.name, faces[0], prepared_ms=float(np.median(prepared_ms)), scored_ms=scored_ms, alone=alone)
-
-
-def kind_cost(name: str, faces: int, *, prepared_ms: float, scored_ms: float, alone: Spent) -> KindCost:
-    """Divide the CPU time of a request alone by what its stages took on the clock.
-
-    Args:
-        prepared_ms, scored_ms: on the clock; where others compute too, time passes and no work is done.
-    """
-    rest_ms = max(1000 * alone.gateway_s - scored_ms, 0.0)
-    prepare_ms = min(prepared_ms, rest_ms)
-    overhead_ms = rest_ms - prepare_ms
-    beside_ms = 1000 * (alone.cpu_s - alone.latency_s)  # computed and not waited for, or the reverse
-    return KindCost(
-        name=name,
-        faces=faces,
-        prepare_ms=prepare_ms,
-        overhead_ms=overhead_ms,
-        after_ms=min(max(beside_ms, 0.0), overhead_ms),
-        waits_ms=max(-beside_ms, 0.0),
-    )

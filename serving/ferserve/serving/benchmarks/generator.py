@@ -8,13 +8,15 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from ferserve.serving.benchmarks.arrivals import poisson_arrivals_s
 from ferserve.serving.benchmarks.exchanges import Exchange
 from ferserve.serving.benchmarks.transports import Transport, Work
+
+_NO_PAUSES: Final = repeat(0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +65,23 @@ class Generator:
             sent.append(asyncio.create_task(self._exchange(streams[index].work, began_s, due_s)))
         return await asyncio.gather(*sent)
 
-    async def keep_busy(self, works: Iterator[Work], callers: int, duration_s: float) -> list[Exchange]:
+    async def keep_busy(
+        self, works: Iterator[Work], callers: int, duration_s: float, *, pauses_s: Iterator[float] = _NO_PAUSES
+    ) -> list[Exchange]:
         """Closed loop: `callers` send one request after the other for `duration_s`.
 
         Args:
             works: what is asked next, by whoever is next; without end.
+            pauses_s: before each request, of whoever is next; without end.
         """
         began_s = time.monotonic()
 
         async def call_again() -> list[Exchange]:
             done = []
             while (now_s := time.monotonic() - began_s) < duration_s:
-                done.append(await self._exchange(next(works), began_s, now_s))
+                if pause_s := next(pauses_s):
+                    await asyncio.sleep(pause_s)
+                done.append(await self._exchange(next(works), began_s, now_s + pause_s))
             return done
 
         of_callers = await asyncio.gather(*(call_again() for _ in range(callers)))

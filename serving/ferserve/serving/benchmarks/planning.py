@@ -6,7 +6,7 @@ simulated and stands for all.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -14,13 +14,14 @@ from typing import Final
 import numpy as np
 
 from ferserve.serving.benchmarks.exchanges import Exchange
-from ferserve.serving.benchmarks.simulation import GatewayModel, Kind, simulate
+from ferserve.serving.benchmarks.simulation import GatewayModel, Kind, Simulated, simulate
 
 LEAST_REQUESTS: Final = 3000
 """In each simulation: thirty of them lie beyond the 99th percentile."""
 LEAST_S: Final = 60.0
 WARM_UP: Final = 0.1
 MAX_REPLICAS: Final = 10_000
+_STEPS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +81,39 @@ class Plan:
     rows: tuple[Row, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A gateway and what is asked of it, as both are after pauses of some length."""
+
+    gateway: GatewayModel
+    kinds: tuple[Kind, ...]
+
+    @property
+    def work_s(self) -> float:
+        """Core seconds of a request on average, while all cores compute."""
+        return sum(kind.share * self.gateway.work_s(kind) for kind in self.kinds)
+
+
+ServedAt = Callable[[float], Served]
+"""What is served where nobody else was for so many seconds before each request, on average."""
+
+
+def settled(served_at: ServedAt, *, rate_per_s: float, duration_s: float, seed: int) -> Simulated:
+    """What becomes of a load whose requests cost what they do after the pauses that the load itself leaves.
+
+    Requests that cost more leave shorter pauses, after which they cost less. One step of that is a fifth of the one
+    before it or less, so a few are enough.
+    """
+    idle_s = math.exp(-rate_per_s * served_at(0.0).work_s) / rate_per_s  # of a Poisson process, if none had to queue
+    for _ in range(_STEPS):
+        served = served_at(idle_s)
+        done = simulate(served.gateway, served.kinds, rate_per_s=rate_per_s, duration_s=duration_s, seed=seed)
+        idle_s = done.idle_s
+    return done
+
+
 def plan_replicas(
-    gateway: GatewayModel,
-    kinds: Sequence[Kind],
+    served_at: ServedAt,
     *,
     rate_per_s: float,
     slo: Slo,
@@ -97,18 +128,17 @@ def plan_replicas(
         least_requests: in each simulation; `LEAST_REQUESTS` where the 99th percentile matters.
     """
     rows: dict[int, Row] = {}
-    row_of = partial(
-        simulated_row, gateway, kinds, rate_per_s=rate_per_s, slo=slo, seed=seed, least_requests=least_requests
-    )
+    row_of = partial(simulated_row, served_at, rate_per_s=rate_per_s, slo=slo, seed=seed, least_requests=least_requests)
+    full = served_at(0.0)
 
     def keeps(replicas: int) -> bool:
         rows[replicas] = row_of(replicas=replicas)
         return rows[replicas].in_slo >= slo.share
 
-    broken, kept = 0, max(math.floor(rate_per_s * mean_work_s(gateway, kinds) / gateway.cores), 1)
+    broken, kept = 0, max(math.floor(rate_per_s * full.work_s / full.gateway.cores), 1)
     while not keeps(kept):
         broken, kept = kept, 2 * kept
-        if kept > MAX_REPLICAS or rate_per_s / kept * mean_work_s(gateway, kinds) < gateway.cores / 100:
+        if kept > MAX_REPLICAS or rate_per_s / kept * full.work_s < full.gateway.cores / 100:
             return Plan(rate_per_s=rate_per_s, slo=slo, replicas=None, rows=_ordered(rows))
     while kept - broken > 1:
         middle = (broken + kept) // 2
@@ -119,14 +149,8 @@ def plan_replicas(
     return Plan(rate_per_s=rate_per_s, slo=slo, replicas=kept, rows=_ordered(rows))
 
 
-def mean_work_s(gateway: GatewayModel, kinds: Sequence[Kind]) -> float:
-    """Core seconds of a request on average."""
-    return sum(kind.share * gateway.work_s(kind) for kind in kinds)
-
-
 def simulated_row(
-    gateway: GatewayModel,
-    kinds: Sequence[Kind],
+    served_at: ServedAt,
     *,
     rate_per_s: float,
     replicas: int,
@@ -137,13 +161,12 @@ def simulated_row(
     """What so many gateways make of the load."""
     each_per_s = rate_per_s / replicas
     duration_s = max(least_requests / each_per_s, LEAST_S)
-    row = row_of_one(gateway, kinds, rate_per_s=each_per_s, duration_s=duration_s, warm_up=WARM_UP, slo=slo, seed=seed)
+    row = row_of_one(served_at, rate_per_s=each_per_s, duration_s=duration_s, warm_up=WARM_UP, slo=slo, seed=seed)
     return replace(row, replicas=replicas)
 
 
 def row_of_one(
-    gateway: GatewayModel,
-    kinds: Sequence[Kind],
+    served_at: ServedAt,
     *,
     rate_per_s: float,
     duration_s: float,
@@ -156,7 +179,7 @@ def row_of_one(
     Args:
         warm_up: the part of the duration that is not counted.
     """
-    done = simulate(gateway, kinds, rate_per_s=rate_per_s, duration_s=duration_s, seed=seed)
+    done = settled(served_at, rate_per_s=rate_per_s, duration_s=duration_s, seed=seed)
     counted = [exchange for exchange in done.exchanges if exchange.due_s >= warm_up * duration_s]
     answered_ms = np.array([exchange.latency_ms for exchange in counted if exchange.is_in_time])
     p50_ms, p95_ms, p99_ms = np.quantile(answered_ms, [0.5, 0.95, 0.99]) if len(answered_ms) else [math.nan] * 3

@@ -7,7 +7,8 @@ or two, and a change of the policy changes the answer here as it does there.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -37,6 +38,7 @@ _CROP: Final[Crop] = np.zeros((1, 1, 1), dtype=np.uint8)
 _PICTURE_BYTES: Final = 200_000
 """What a picture counts in admission; its bound on bytes is far away with photos."""
 _MODEL: Final = "simulated"
+_CALLS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class Kind:
         waits_s: while nothing is computed for it: from one thread or process to the next.
         timeout_s: its deadline.
         caller_s: of its caller, where the callers are one thread on the same cores.
+        lag_s: from when it is due until its caller wakes up to send it.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Kind:
     after_s: float = 0.0
     waits_s: float = 0.0
     caller_s: float = 0.0
+    lag_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,9 @@ class GatewayModel:
 
     Attributes:
         cores: shared by all that computes here; no whole number where others use them too.
-        crowding: how much longer work takes while all cores compute than on one that computes alone, 1 or more.
+        crowding: how much longer work takes while more threads compute than there are cores. Below 1 where the wake-ups
+            that this saves are more than what cores take from each other.
+        unevenness: how far no more threads than cores are from having one each, from 0 to 1, which is at random.
         threads: photos prepared side by side.
         worker_slots: batches side by side.
         worker_is_here: whether the worker computes on the same cores; a server elsewhere has its own.
@@ -81,6 +87,7 @@ class GatewayModel:
     line: Line
     cores: float = field(default_factory=available_cores)
     crowding: float = 1.0
+    unevenness: float = 0.0
     threads: int = field(default_factory=available_cores)
     worker_slots: int = field(default_factory=available_cores)
     worker_is_here: bool = True
@@ -88,12 +95,12 @@ class GatewayModel:
     batching: BatchPolicyConfig = field(default_factory=BatchPolicyConfig)
 
     def work_s(self, kind: Kind) -> float:
-        """Core seconds of one request here while all cores compute, in batches as large as pays."""
+        """Core seconds of one request here while all cores compute, in batches as large as pays; rather too many."""
         most = self.batching.batch_size(
             kind.faces, 1, enough=self.line.enough_jobs(self.batching.max_batch_faces, slack=self.batching.face_slack)
         )
         scored_s = self.line.batches_s(kind.faces, -(-kind.faces // most)) if self.worker_is_here else 0.0
-        return (kind.caller_s + kind.overhead_s + kind.prepare_s + scored_s) * self.crowding
+        return (kind.caller_s + kind.overhead_s + kind.prepare_s + scored_s) * max(self.crowding, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +109,12 @@ class Simulated:
 
     Attributes:
         busy: of the cores, from 0 to 1, while requests came.
+        idle_s: before each request on average, while no other was being answered.
     """
 
     exchanges: list[Exchange]
     busy: float
+    idle_s: float
 
 
 def simulate(
@@ -114,6 +123,12 @@ def simulate(
     """Offer a gateway requests for so long, at random times drawn beforehand, and wait for the last answer."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(_simulated(gateway, kinds, rate_per_s, duration_s, seed))
+
+
+def simulated_callers_s(gateway: GatewayModel, kind: Kind, *, callers: int) -> float:
+    """Seconds of all cores for each request while so many callers ask again as soon as they have their answer."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(_simulated_callers(gateway, kind, callers)) * gateway.cores
 
 
 class _Worker:
@@ -146,7 +161,7 @@ class _Gateway:
 
     def __init__(self, model: GatewayModel, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.cores = Cores(model.cores, clock, model.crowding)
+        self.cores = Cores(model.cores, clock, model.crowding, model.unevenness)
         self._afterwards: set[asyncio.Task[None]] = set()
         self._callers, self._loop = UrgentThread(self.cores), UrgentThread(self.cores)
         metrics, share = Metrics(), model.batching.bulk_share
@@ -217,6 +232,23 @@ class _Gateway:
         return [None] * len(photos)
 
 
+async def _simulated_callers(model: GatewayModel, kind: Kind, callers: int) -> float:
+    """Seconds between one answer and the next."""
+    loop = asyncio.get_running_loop()
+    gateway = _Gateway(model, loop.time)
+    ends_s: list[float] = []
+
+    async def call_again(caller: int) -> None:
+        for number in range(_CALLS):
+            await gateway.answer(kind, flow=f"{caller}, {number}")
+            ends_s.append(loop.time())
+
+    await asyncio.gather(*map(call_again, range(callers)))
+    await gateway.close()
+    first, last = callers, len(ends_s) - callers  # they begin, and end, all at once
+    return (ends_s[last] - ends_s[first]) / (last - first)
+
+
 async def _simulated(
     model: GatewayModel, kinds: Sequence[Kind], rate_per_s: float, duration_s: float, seed: int
 ) -> Simulated:
@@ -226,11 +258,16 @@ async def _simulated(
     shares = sum(kind.share for kind in kinds)
     arrivals = merged_arrivals_s([rate_per_s * kind.share / shares for kind in kinds], duration_s, seed=seed)
 
-    async def exchange(kind: Kind, sent_s: float) -> Exchange:
-        ending = await gateway.answer(kind, flow=str(next(numbers)))
+    idle = _Idle(loop.time)
+
+    async def exchange(kind: Kind, due_s: float) -> Exchange:
+        await asyncio.sleep(kind.lag_s)
+        sent_s = loop.time()
+        with idle.interrupted():
+            ending = await gateway.answer(kind, flow=str(next(numbers)))
         return Exchange(
             stream=kind.name,
-            due_s=sent_s,
+            due_s=due_s,
             sent_s=sent_s,
             done_s=loop.time(),
             timeout_s=kind.timeout_s,
@@ -246,4 +283,24 @@ async def _simulated(
     busy = gateway.cores.used_s / (duration_s * model.cores)
     exchanges = list(await asyncio.gather(*sent))
     await gateway.close()
-    return Simulated(exchanges=exchanges, busy=busy)
+    return Simulated(exchanges=exchanges, busy=busy, idle_s=idle.total_s / max(len(exchanges), 1))
+
+
+class _Idle:
+    """The time in which nobody is served."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._served = 0
+        self._since_s = clock()
+        self.total_s = 0.0
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Somebody is, until the block ends."""
+        if not self._served:
+            self.total_s += self._clock() - self._since_s
+        self._served += 1
+        yield
+        self._served -= 1
+        self._since_s = self._clock()

@@ -100,10 +100,15 @@ class _Channels:
 
 
 class GrpcTransport:
-    """One call for each request, which says its priority ahead of its message as our clients do."""
+    """One call for each request, which says its priority ahead of its message as our clients do.
 
-    def __init__(self, target: str) -> None:
+    Args:
+        kept: gets every answer, encoded; None where nobody will read them.
+    """
+
+    def __init__(self, target: str, *, kept: list[bytes] | None = None) -> None:
         self._channels = _Channels(target)
+        self._kept = kept
         self._turns = count()
         self._metadata: dict[Work, tuple[tuple[str, str], ...]] = {}
 
@@ -119,9 +124,11 @@ class GrpcTransport:
         if work not in self._metadata:
             self._metadata[work] = _metadata(work)
         try:
-            await method(work.body, timeout=work.timeout_s, metadata=self._metadata[work])
+            answer = await method(work.body, timeout=work.timeout_s, metadata=self._metadata[work])
         except grpc.RpcError as failure:
             return self._channels.answer_of(failure)
+        if self._kept is not None:
+            self._kept.append(answer)
         return Answer(ending=Ending.OK)
 
     async def close(self) -> None:

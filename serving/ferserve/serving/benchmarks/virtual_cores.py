@@ -1,6 +1,7 @@
 """CPU cores in virtual time: who computes, and how long it takes beside the others."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -12,12 +13,15 @@ class Cores:
 
     Args:
         clock: of the event loop.
-        crowding: as in `GatewayModel`; with some of the cores at work it lies in between.
+        crowding, unevenness: as in `GatewayModel`.
     """
 
-    def __init__(self, cores: float, clock: Callable[[], float], crowding: float = 1.0) -> None:
+    def __init__(
+        self, cores: float, clock: Callable[[], float], crowding: float = 1.0, unevenness: float = 0.0
+    ) -> None:
         self._cores = cores
         self._crowding = crowding
+        self._unevenness = unevenness
         self._clock = clock
         self._urgent: dict[asyncio.Future[None], float] = {}
         self._left: dict[asyncio.Future[None], float] = {}
@@ -42,15 +46,28 @@ class Cores:
         for works, speed in self._with_speeds():
             for done in works:
                 works[done] -= (now_s - as_of_s) * speed
-        self.used_s += (now_s - as_of_s) * min(self._cores, len(self._urgent) + len(self._left))
+        self.used_s += (now_s - as_of_s) * self._used(len(self._urgent) + len(self._left))
+
+    def _used(self, at_work: int) -> float:
+        """How many cores so many threads are on.
+
+        An operating system has a queue for each core and moves threads between them now and then, so two may share one
+        beside another that is idle. Were they thrown at random, n on c cores would leave c * (1 - 1/c)**n idle. More
+        threads than cores keep all of them at work: one that runs out takes what waits elsewhere.
+        """
+        even = min(self._cores, at_work)
+        if not 1 < at_work <= math.ceil(self._cores):
+            return even
+        thrown = self._cores * (1 - (1 - 1 / self._cores) ** at_work)
+        return even - self._unevenness * max(even - thrown, 0.0)
 
     def _with_speeds(self) -> list[tuple[dict[asyncio.Future[None], float], float]]:
         """Urgent work and the rest, and how fast each of theirs goes on; 1 is alone on a core."""
         at_work = len(self._urgent) + len(self._left)
-        others = min(max(at_work - 1, 0) / max(self._cores - 1, 1), 1.0)
-        slower = 1 + (self._crowding - 1) * others
-        first = min(1.0, self._cores / max(len(self._urgent), 1))
-        left_over = self._cores - first * len(self._urgent)
+        slower = self._crowding if at_work > self._cores else 1.0
+        used = self._used(at_work)
+        first = min(1.0, used / max(len(self._urgent), 1))
+        left_over = used - first * len(self._urgent)
         rest = min(1.0, left_over / max(len(self._left), 1))
         return [(self._urgent, first / slower), (self._left, rest / slower)]
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -74,7 +74,7 @@ def plan(
     What a photo, a crowd and a batch cost is measured on a gateway of our own, which should have the machine to itself.
     The load is simulated with the gateway's own admission, queues and batching, in virtual time.
     """
-    from ferserve.serving.benchmarks.costs import read_costs
+    from ferserve.serving.benchmarks.costs import Planned, read_costs
     from ferserve.serving.benchmarks.planning import Slo, plan_replicas
     from ferserve.serving.commands.bench_report import print_plan
     from ferserve.serving.commands.figures import echo_json
@@ -94,8 +94,10 @@ def plan(
         if known is None:
             flags = serve_flags(model, sha256, detector)
             known, checks = _measured(photos, crowd_faces, flags, settings, asked, slo if check else None)
-        kinds = known.mixed(crowds, deadline_ms / 1000)
-        found = plan_replicas(known.gateway(settings), kinds, rate_per_s=rate, slo=slo, seed=seed)
+        planned = Planned(
+            costs=known, settings=settings, crowds=crowds, timeout_s=deadline_ms / 1000, cores=known.cores
+        )
+        found = plan_replicas(planned.at, rate_per_s=rate, slo=slo, seed=seed)
     if as_json:
         echo_json({"costs": known, "plan": found, "checks": checks})
     else:
@@ -123,21 +125,23 @@ def _measured(
     ]
 
     async def measure(subject: "Subject") -> "tuple[Costs, list[Check]]":
-        from ferserve.serving.benchmarks.costs import measure_costs
+        from ferserve.serving.benchmarks.cost_measuring import ROUNDS, cost_meter
+        from ferserve.serving.benchmarks.costs import Planned
         from ferserve.serving.benchmarks.load import with_faces
         from ferserve.serving.benchmarks.plan_checks import check_plan
 
-        known = await measure_costs(subject, [*works, *crowd], crops, each_s=asked.seconds)
-        if check is None:
-            return known, []
-        mix = mix_of(
-            await with_faces(works, subject.target), await with_faces(crowd, subject.target), crowds=asked.crowds
-        )
-        kinds = [replace(kind, caller_s=known.caller_ms / 1000) for kind in known.mixed(asked.crowds, timeout_s)]
-        gateway = known.gateway(settings)
-        return known, await check_plan(
-            subject, mix, gateway, kinds, each_s=2 * asked.seconds, slo=check, seed=asked.seed
-        )
+        async with cost_meter(subject, [*works, *crowd], crops, settings, each_s=asked.seconds) as meter:
+            await meter.measure(ROUNDS)
+            known = await meter.costs()
+            if check is None:
+                return known, []
+            mix = mix_of(
+                await with_faces(works, subject.target), await with_faces(crowd, subject.target), crowds=asked.crowds
+            )
+            planned = Planned(
+                costs=known, settings=settings, crowds=asked.crowds, timeout_s=timeout_s, cores=known.cores
+            )
+            return await check_plan(subject, mix, planned, meter, each_s=2 * asked.seconds, slo=check, seed=asked.seed)
 
     with measured_gateway(flags, target=None, keep_awake=asked.keep_awake) as subject:
         return run_on_loop(measure(subject))

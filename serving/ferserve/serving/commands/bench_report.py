@@ -84,13 +84,20 @@ def print_against(report: AgainstReport) -> None:
 def print_plan(costs: Costs, plan: Plan, checks: Sequence[Check]) -> None:
     """The answer, what it was made from, and how it was checked."""
     console = report_console()
-    spent = Table("request", "faces", "prepare ms", "overhead ms", title="what one costs on a core to itself")
+    spent = Table(
+        "request", "faces", "pause ms", "prepare ms", "overhead ms", "scored ms",
+        title="what one costs on a core to itself, by the pause before it",
+    )  # fmt: skip
     for kind in costs.kinds:
-        spent.add_row(kind.name, str(kind.faces), f"{kind.prepare_ms:.1f}", f"{kind.overhead_ms:.1f}")
+        for at in kind.stages:
+            cells = (f"{value:.1f}" for value in (at.idle_ms, at.prepare_ms, at.overhead_ms, at.scored_ms))
+            spent.add_row(kind.name, str(kind.faces), *cells)
     console.print(spent)
+    awake = ", cores kept awake" if costs.kept_awake else ""
     console.print(
         f"a batch of n faces: {costs.face_ms:.2f} * n + {costs.batch_ms:.2f} ms; {costs.cores} cores, "
-        f"{costs.crowding:.2f} times the work while all compute{', cores kept awake' if costs.kept_awake else ''}",
+        f"{costs.crowding:.2f} times the work while all compute, "
+        f"spread over them {costs.unevenness:.0%} as unevenly as at random{awake}",
         markup=False,
     )
     rows = Table(
