@@ -20,7 +20,7 @@ from ferserve.serving.requests import Priority
 
 Flow = tuple[Priority, str]
 """A request, the unit of fairness."""
-LEAST_PART: Final = 0.1
+LEAST_PART: Final = 0.25
 """Of the places, that is left to crowds however many others are here."""
 _NOTHING_S: Final = 1e-6
 
