@@ -53,24 +53,30 @@ class _Part:
     Attributes:
         rate: places that are theirs; infinite where nobody else is here.
         debt_s: how much longer they have had places than that.
-        units: of theirs, that run.
     """
 
     rate: float = math.inf
     debt_s: float = 0.0
-    units: int = 0
 
-    def advance(self, passed_s: float) -> None:
-        """So much time has passed."""
-        self.debt_s = max(self.debt_s + passed_s * (self.units - self.rate), 0.0) if self.rate < math.inf else 0.0
+    def advance(self, passed_s: float, units: int) -> None:
+        """So much time has passed with so many units of theirs."""
+        self.debt_s = max(self.debt_s + passed_s * (units - self.rate), 0.0) if self.rate < math.inf else 0.0
 
 
 @dataclass(slots=True)
 class _Runs:
-    """The crowds' units of one stage."""
+    """The crowds' units of one stage: how many by their most urgent crowd's priority, and whose they are."""
 
-    units: int = 0
+    units: Counter[Priority] = field(default_factory=Counter)
     flows: Counter[Flow] = field(default_factory=Counter)
+
+    def count(self, crowds: AbstractSet[Flow], by: int) -> None:
+        """One unit more, or one less."""
+        self.units[min(priority for priority, _ in crowds)] += by
+        for flow in crowds:
+            self.flows[flow] += by
+            if not self.flows[flow]:
+                del self.flows[flow]
 
 
 class CrowdLimit:
@@ -126,7 +132,7 @@ class CrowdLimit:
         if crowds:
             runs = self._stages[stage] = self._stages.pop(stage)
             self._advance()
-            self._count(runs, crowds, 1)
+            runs.count(crowds, 1)
             self.changed()
 
     def finished(self, stage: Stage, crowds: AbstractSet[Flow]) -> None:
@@ -134,7 +140,7 @@ class CrowdLimit:
         runs = self._stages.get(stage)
         if crowds and runs is not None:
             self._advance()
-            self._count(runs, crowds, -1)
+            runs.count(crowds, -1)
         if crowds or any(part.debt_s > _NOTHING_S for part in self._parts.values()):
             self.changed()
 
@@ -150,7 +156,7 @@ class CrowdLimit:
         if self._places == 1 or part.rate == math.inf:
             return True
         self._advance()
-        units = self._parts[Priority.BULK].units
+        units = self._units(Priority.BULK)
         if part.debt_s > _NOTHING_S and self._places <= units + sum(each.others_at_work() for each in self._stages):
             return False
         free = self._places - 1 - units
@@ -167,25 +173,18 @@ class CrowdLimit:
     def is_contended(self, stage: Stage) -> bool:
         """Whether a unit of this stage that has gone on for long takes from others, besides those that wait for it."""
         rate = self._parts[Priority.BULK].rate
-        elsewhere = (runs.units or _wants_place(other) for other, runs in self._stages.items() if other is not stage)
+        elsewhere = (runs.flows or _wants_place(other) for other, runs in self._stages.items() if other is not stage)
         return self._places > 1 and rate < math.inf and (rate < 1 or any(elsewhere))
 
     def _advance(self) -> None:
         now_s = self._clock()
-        for part in self._parts.values():
-            part.advance(now_s - self._as_of_s)
+        for priority, part in self._parts.items():
+            part.advance(now_s - self._as_of_s, self._units(priority))
         self._as_of_s = now_s
 
-    def _count(self, runs: _Runs, crowds: AbstractSet[Flow], by: int) -> None:
-        """One unit more, or one less."""
-        runs.units += by
-        for flow in crowds:
-            runs.flows[flow] += by
-            if not runs.flows[flow]:
-                del runs.flows[flow]
-        first = min(priority for priority, _ in crowds)
-        for priority, part in self._parts.items():
-            part.units += by if priority >= first else 0
+    def _units(self, priority: Priority) -> int:
+        """How many run of crowds of at least this priority."""
+        return sum(runs.units[each] for runs in self._stages.values() for each in Priority if each <= priority)
 
     def _update(self) -> None:
         """What is whose from now on."""
@@ -207,9 +206,9 @@ class CrowdLimit:
             self._timer.cancel()
             self._timer = None
         waits_s = [
-            part.debt_s / (part.rate - part.units)
-            for part in self._parts.values()
-            if part.debt_s > _NOTHING_S and part.units < part.rate
+            part.debt_s / (part.rate - units)
+            for priority, part in self._parts.items()
+            if part.debt_s > _NOTHING_S and (units := self._units(priority)) < part.rate
         ]
         if waits_s and self._stages:
             self._timer = asyncio.get_running_loop().call_later(min(waits_s), self.changed)
