@@ -16,7 +16,7 @@ class Waiting:
     def crowds(self, priority: Priority) -> set[str]:
         return {flow for flow, each in self.flows.items() if each is priority}
 
-    def others_at_work(self) -> int:
+    def others_at_work(self, _priority: Priority) -> int:
         return self.at_work
 
     def look_again(self) -> None:

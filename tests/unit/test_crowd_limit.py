@@ -7,7 +7,7 @@ from tests.made_up.batches import Log
 from tests.made_up.waiting import Waiting
 
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
-from ferserve.serving.crowd_limit import LEAST_PART, CrowdLimit
+from ferserve.serving.crowd_limit import LEAST_PART, MOST_DEBT_S, CrowdLimit
 from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.latency import LatencyModel
 from ferserve.serving.policy import FairQueue
@@ -126,6 +126,36 @@ async def test_however_many_others_come_something_is_left():
     assert bench.may_start(bench.other)
 
 
+async def test_debts_outlast_the_moment_between_two_turns():
+    bench = Bench()
+    bench.others_come(3)
+    bench.limit.started(bench.stage, CROWD)
+    bench.now_s += UNIT_S
+    bench.stage.flows, bench.other.flows = {}, {}
+    bench.limit.finished(bench.stage, CROWD)  # now no crowd is anywhere
+    bench.stage.flows = {"crowd": Priority.INTERACTIVE}
+    bench.limit.changed()
+    assert not bench.may_start(bench.stage)
+
+
+async def test_nobody_waits_for_bulk_that_waits_for_others():
+    bench = Bench()
+    bench.others_come(1)
+    bulk = Waiting(bulk=Priority.BULK)
+    bench.limit.join(bulk)
+    for number in range(5):
+        bench.limit.begin(f"bulk {number}", Priority.BULK)
+    bench.stage.at_work = 5
+    for stage in (bench.stage, bench.other):
+        bench.limit.started(stage, CROWD)
+        bench.now_s += 100 * UNIT_S
+        bench.limit.finished(stage, CROWD)
+    assert not bench.may_start(bulk, Priority.BULK)
+    assert bench.may_start(bench.stage)
+    bench.now_s += 2 * MOST_DEBT_S / (2 * LEAST_PART)
+    assert bench.may_start(bulk, Priority.BULK)
+
+
 async def test_interactive_crowds_leave_nothing_to_bulk():
     bench = Bench()
     bench.others_come(3, Priority.BULK)
@@ -148,6 +178,15 @@ async def test_everybody_looks_again_when_somebody_goes():
     before = bench.other.looked
     bench.limit.end("other 0", Priority.INTERACTIVE)
     assert bench.other.looked > before
+
+
+async def test_many_changes_at_once_are_one():
+    bench = Bench()
+    before = bench.other.looked
+    for _ in range(100):
+        bench.limit.changed_soon()
+    await asyncio.sleep(0)
+    assert bench.other.looked == before + 1
 
 
 async def test_what_has_gone_on_for_long_stops_for_others_only_where_it_takes_from_them():

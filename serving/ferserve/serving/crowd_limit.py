@@ -9,9 +9,8 @@ to sizes; Kleinrock, Queueing Systems II, 1976, 4.4).
 """
 
 import asyncio
-import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -22,6 +21,8 @@ Flow = tuple[Priority, str]
 """A request, the unit of fairness."""
 LEAST_PART: Final = 0.25
 """Of the places, that is left to crowds however many others are here."""
+MOST_DEBT_S: Final = 1.0
+"""Bulk crowds' part counts what interactive ones have, who are not held back for bulk; without end it would add up."""
 _NOTHING_S: Final = 1e-6
 
 
@@ -37,8 +38,8 @@ class Stage(Protocol):
         """The requests of this priority that wait here and have more to do than a unit."""
         ...
 
-    def others_at_work(self) -> int:
-        """How many units of no crowd run here or wait for a slot, each request that waits counting once."""
+    def others_at_work(self, priority: Priority) -> int:
+        """How many units of no crowd run here, and how many requests of at least this priority have a slot to come."""
         ...
 
     def look_again(self) -> None:
@@ -51,16 +52,26 @@ class _Part:
     """What crowds of a priority and those before it have together.
 
     Attributes:
-        rate: places that are theirs; infinite where nobody else is here.
-        debt_s: how much longer they have had places than that.
+        rate: places that are theirs; all where nobody else is here.
+        debt_s: how much longer they have had places than that, at most `MOST_DEBT_S`.
+        is_limited: somebody else is here.
     """
 
-    rate: float = math.inf
+    rate: float
     debt_s: float = 0.0
+    is_limited: bool = False
+
+    @property
+    def is_in_debt(self) -> bool:
+        """Whether they wait for others to have had theirs."""
+        return self.debt_s > _NOTHING_S
 
     def advance(self, passed_s: float, units: int) -> None:
-        """So much time has passed with so many units of theirs."""
-        self.debt_s = max(self.debt_s + passed_s * (units - self.rate), 0.0) if self.rate < math.inf else 0.0
+        """So much time has passed with so many units of theirs.
+
+        What others leave behind is worked off, and not forgotten: between two turns of a photo it is nowhere.
+        """
+        self.debt_s = min(max(self.debt_s + passed_s * (units - self.rate), 0.0), MOST_DEBT_S)
 
 
 @dataclass(slots=True)
@@ -82,9 +93,9 @@ class _Runs:
 class CrowdLimit:
     """As long as others are here, crowds have the part of the places that is theirs, and all together but one at most.
 
-    Others are requests of at least their priority that are no crowds, whether they wait, run, or are on their way. C
-    crowds beside M others have C / (M + C) of the places, which is never nothing. A unit is not stopped: crowds that
-    have had more wait before the next one. Stages whose crowds both wait take turns. All of it is one event loop's.
+    Others are requests of at least their priority that are no crowds, whether they wait, run, or are on their way.
+    Beside M of them all crowds have 1 / (M + 1) of the places, or `LEAST_PART`. A unit is not stopped: crowds that have
+    had more wait before the next one. Stages whose crowds both wait take turns. All of it is one event loop's.
 
     Args:
         places: what may compute side by side; with a single one there is nothing to be left.
@@ -96,10 +107,11 @@ class CrowdLimit:
         self._clock = clock
         self._as_of_s = clock()
         self._here: dict[Priority, Counter[str]] = {priority: Counter() for priority in Priority}
-        self._parts = {priority: _Part() for priority in Priority}
+        self._parts = {priority: _Part(rate=places) for priority in Priority}
         self._stages: dict[Stage, _Runs] = {}  # who had the last turn stands last
         self._watchers: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
 
     def join(self, stage: Stage) -> None:
         """One more stage computes here."""
@@ -133,6 +145,7 @@ class CrowdLimit:
             runs = self._stages[stage] = self._stages.pop(stage)
             self._advance()
             runs.count(crowds, 1)
+        if crowds or self.others_here(Priority.BULK):
             self.changed()
 
     def finished(self, stage: Stage, crowds: AbstractSet[Flow]) -> None:
@@ -141,11 +154,19 @@ class CrowdLimit:
         if crowds and runs is not None:
             self._advance()
             runs.count(crowds, -1)
-        if crowds or any(part.debt_s > _NOTHING_S for part in self._parts.values()):
+        if crowds or self.others_here(Priority.BULK):
             self.changed()
+
+    def changed_soon(self) -> None:
+        """The same as `changed`, once for all that changes now."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_soon(self.changed)
 
     def changed(self) -> None:
         """Who waits has changed, or who runs, or who is here."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         self._update()
         for stage in self._stages:
             stage.look_again()
@@ -153,28 +174,33 @@ class CrowdLimit:
     def may_start(self, stage: Stage, priority: Priority) -> bool:
         """Whether a crowd of this priority may have a slot of this stage."""
         part = self._parts[priority]
-        if self._places == 1 or part.rate == math.inf:
+        if self._places == 1 or not part.is_limited:
             return True
         self._advance()
         units = self._units(Priority.BULK)
-        if part.debt_s > _NOTHING_S and self._places <= units + sum(each.others_at_work() for each in self._stages):
+        at_work = sum(each.others_at_work(priority) for each in self._stages) if part.is_in_debt else 0
+        if part.is_in_debt and self._places <= units + at_work:
             return False
+        # Nobody waits for one who waits: not for a crowd in debt, unless it comes first anyway.
+        first = [each for each, its in self._parts.items() if each <= priority or not its.is_in_debt]
         free = self._places - 1 - units
         for other in self._stages:
             if other is stage or free <= 0:
                 break
-            free -= _wants_place(other)
+            free -= _wants_place(other, first)
         return free > 0
 
     def others_here(self, priority: Priority) -> bool:
         """Whether somebody is here, of at least this priority, who is no crowd, while a crowd is."""
-        return self._parts[priority].rate < math.inf
+        return self._parts[priority].is_limited
 
     def is_contended(self, stage: Stage) -> bool:
         """Whether a unit of this stage that has gone on for long takes from others, besides those that wait for it."""
-        rate = self._parts[Priority.BULK].rate
-        elsewhere = (runs.flows or _wants_place(other) for other, runs in self._stages.items() if other is not stage)
-        return self._places > 1 and rate < math.inf and (rate < 1 or any(elsewhere))
+        part = self._parts[Priority.BULK]
+        elsewhere = (
+            runs.flows or _wants_place(other, Priority) for other, runs in self._stages.items() if other is not stage
+        )
+        return self._places > 1 and part.is_limited and (part.rate < 1 or any(elsewhere))
 
     def _advance(self) -> None:
         now_s = self._clock()
@@ -194,8 +220,9 @@ class CrowdLimit:
             found = here.keys() & self._crowds(priority)
             crowds += len(found)
             others += len(here) - len(found)
-            mine = self._places * max(1 / (others + 1), LEAST_PART)
-            self._parts[priority].rate = min(mine, self._places - 1) if crowds and others else math.inf
+            part, mine = self._parts[priority], self._places * max(1 / (others + 1), LEAST_PART)
+            part.is_limited = bool(crowds and others)
+            part.rate = min(mine, self._places - 1) if part.is_limited else self._places
         self._set_timer()
         for on_change in self._watchers:
             on_change()
@@ -208,7 +235,7 @@ class CrowdLimit:
         waits_s = [
             part.debt_s / (part.rate - units)
             for priority, part in self._parts.items()
-            if part.debt_s > _NOTHING_S and (units := self._units(priority)) < part.rate
+            if part.is_limited and part.is_in_debt and (units := self._units(priority)) < part.rate
         ]
         if waits_s and self._stages:
             self._timer = asyncio.get_running_loop().call_later(min(waits_s), self.changed)
@@ -218,5 +245,5 @@ class CrowdLimit:
         return found.union(*(stage.crowds(priority) for stage in self._stages))
 
 
-def _wants_place(stage: Stage) -> bool:
-    return stage.has_idle_slot and any(stage.crowds(priority) for priority in Priority)
+def _wants_place(stage: Stage, priorities: Iterable[Priority]) -> bool:
+    return stage.has_idle_slot and any(stage.crowds(priority) for priority in priorities)

@@ -13,9 +13,9 @@ for work, a slot waiting for `run`, and `drain` waiting for futures. Between two
 - A future is resolved at all. It is born with a timer at its deadline, so even a `run` that never returns cannot hold
   its caller for longer; a slot resolves what it holds in a `finally`; `drain` and `close` resolve what is left.
 - No wake-up is lost. `submit` sets the event after the queue has grown; a slot clears it only when it has just seen the
-  queue empty, or nothing in it but crowds that may not start. Whatever may let them start is a change of their
-  `CrowdLimit`, which sets it again. It suspends nowhere between. A caller that left between `take` and the batch's
-  forming is seen there.
+  queue empty, or nothing in it but crowds that may not start. Whatever may let them start is a change that their
+  `CrowdLimit` hears of, and it sets the event again. It suspends nowhere between. A caller that left between `take` and
+  the batch's forming is seen there.
 """
 
 import asyncio
@@ -69,8 +69,8 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     """Runs jobs in the queue's order on a fixed number of slots; a free slot takes what waits at once.
 
     But crowds, who have more waiting than a batch or a job that is long, have only those that their limit leaves them
-    while others are here, and none while others wait for one: those would wait for a whole batch of the crowd's, or be
-    part of one.
+    while others are here, and of several idle ones not the first that others wait for: those would wait for a whole
+    batch of the crowd's, or be part of one.
 
     Args:
         run: computes one batch; gets the payloads and the seconds until the last of their deadlines; returns one result
@@ -196,10 +196,12 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         waiting = len(self._queue)
         return self._queue.crowds(priority, more_than=self._batch_size(waiting, 1)) if waiting else set()
 
-    def others_at_work(self) -> int:
+    def others_at_work(self, priority: Priority) -> int:
         """As a `Stage`."""
-        waiting = sum(len(self._queue.flows(priority) - self.crowds(priority)) for priority in Priority)
-        return waiting + sum(not batch.has_crowds for batch in self._running.values())
+        upto = [each for each in Priority if each <= priority]
+        waiting = sum(len(self._queue.flows(each) - self.crowds(each)) for each in upto)
+        running = sum(not batch.has_crowds for batch in self._running.values())
+        return running + min(waiting, self._slots - len(self._running))
 
     def look_again(self) -> None:
         """As a `Stage`."""
@@ -225,8 +227,10 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         self._abandon()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._limit.leave(self)
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            self._limit.leave(self)
 
     def _enqueue(self, job: Job, payload: PayloadT, submission: _Submission) -> _Entry[PayloadT, ResultT]:
         entry = _Entry[PayloadT, ResultT](job, payload, asyncio.get_running_loop().create_future(), submission)
@@ -346,7 +350,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
         if self._queue.cancel(entry.job.job_id):
             self._observer.dropped(Drop.CANCELLED, 1)
             self._observer.queued(len(self._queue))
-            self._limit.changed()
+            self._limit.changed_soon()
         if not self._entries:
             self._rate.work_ended()
 

@@ -6,6 +6,7 @@ two runs with one thread each.
 
 import asyncio
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -42,7 +43,7 @@ class EmbeddedWorker:
     """Runs one archive's graph in this process. Use `start`, which proves that it works before it returns."""
 
     def __init__(self, session: ScoringSession, info: WorkerInfo, executor: ThreadPoolExecutor, threads: int) -> None:
-        self._session = session
+        self._score: Callable[[CropBatch], ScoreBatch] = session.score
         self._info = info
         self._executor = executor
         self._threads = threads
@@ -91,7 +92,7 @@ class EmbeddedWorker:
         """Score one batch on a thread of its own; a run that was begun is finished even when it is cancelled."""
         del timeout_s  # ONNX Runtime cannot be interrupted; who waits leaves by cancelling
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.score, batch)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._score, batch)
         except Exception as error:
             raise WorkerFailedError(
                 f"ONNX Runtime failed on a batch of {len(batch)} faces: {type(error).__name__}"
@@ -106,8 +107,16 @@ class EmbeddedWorker:
         return self._info
 
     async def close(self) -> None:
-        """Let the threads go; runs that were begun end by themselves."""
+        """Let the threads go, and the graph; runs that were begun end by themselves.
+
+        What refers to a worker may be part of a cycle that no collection looks at (`app.serve`).
+        """
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._score = _closed
+
+
+def _closed(_batch: CropBatch) -> ScoreBatch:
+    raise RuntimeError("expected a worker that runs, got one that was closed")
 
 
 def _check_providers(session: ScoringSession, config: EmbeddedConfig) -> None:
