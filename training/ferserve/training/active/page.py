@@ -44,6 +44,8 @@ class LabelServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    timeout = 0.5
+    """Seconds, the longest that `handle_request` waits for one."""
 
     def __init__(self, desk: Desk, *, port: int) -> None:
         self.desk = desk

@@ -173,25 +173,21 @@ def label(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes any free port.")] = 8095,
 ) -> None:
     """Serve the round's faces to people at this machine, for labelling in a browser; ends with Ctrl-C or TERM."""
-    from threading import Event, Thread
-
     from ferserve.training.active.desk import Desk
     from ferserve.training.active.page import LabelServer
     from ferserve.training.active.pool import Pool
     from ferserve.training.active.rounds import current_round
-    from ferserve.training.stopping import on_stop
 
     desk = Desk(Pool(campaign), current_round(campaign))
     try:
         server = LabelServer(desk, port=port)
     except OSError as error:
         raise DataError(f"--port: expected a free port, {port} is not: {error.strerror}") from error
-    stopped = Event()
-    with server, on_stop(stopped.set):
-        Thread(target=server.serve_forever, daemon=True).start()
+    with server, _stoppable() as asked_to_stop:
         typer.echo(server.address)
-        stopped.wait()
-        server.shutdown()
+        # In turns, and not `serve_forever` beside a wait without end: a signal that comes as that begins is never seen.
+        while not asked_to_stop():
+            server.handle_request()
     Console(stderr=True).print(
         f"{len(desk.journal.acts)} acts in {desk.journal.path}; next: ferserve active absorb {campaign}", markup=False
     )
