@@ -35,6 +35,11 @@ class Bench:
             self.limit.begin(f"other {number}", priority)
         self.stage.at_work = count
 
+    def run_unit(self, stage: Waiting, duration_s: float = UNIT_S) -> None:
+        self.limit.started(stage, CROWD)
+        self.now_s += duration_s
+        self.limit.finished(stage, CROWD)
+
     def may_start(self, stage: Waiting, priority: Priority = Priority.INTERACTIVE) -> bool:
         return self.limit.may_start(stage, priority)
 
@@ -70,9 +75,7 @@ async def test_stages_take_turns():
     for stage, waits in ((bench.stage, bench.other), (bench.other, bench.stage)) * 2:
         assert bench.may_start(stage)
         assert not bench.may_start(waits)
-        bench.limit.started(stage, CROWD)
-        bench.now_s += UNIT_S
-        bench.limit.finished(stage, CROWD)
+        bench.run_unit(stage)
 
 
 async def test_a_stage_without_a_slot_keeps_nobody_waiting():
@@ -86,9 +89,7 @@ async def test_a_stage_without_a_slot_keeps_nobody_waiting():
 async def test_who_had_more_than_one_requests_part_waits(others: int):
     bench = Bench()
     bench.others_come(others)
-    bench.limit.started(bench.stage, CROWD)
-    bench.now_s += UNIT_S
-    bench.limit.finished(bench.stage, CROWD)
+    bench.run_unit(bench.stage)
     part = 2 / (others + 1)
     bench.now_s = 0.99 * UNIT_S / part
     assert not bench.may_start(bench.other)
@@ -99,9 +100,7 @@ async def test_who_had_more_than_one_requests_part_waits(others: int):
 async def test_a_place_that_nobody_else_wants_is_theirs_all_the_same():
     bench = Bench()
     bench.others_come(7)
-    bench.limit.started(bench.stage, CROWD)
-    bench.now_s += UNIT_S
-    bench.limit.finished(bench.stage, CROWD)
+    bench.run_unit(bench.stage)
     bench.stage.at_work = 1
     assert bench.may_start(bench.other)
 
@@ -110,18 +109,14 @@ async def test_nothing_is_saved_up():
     bench = Bench()
     bench.others_come(3)
     bench.now_s += 100.0
-    bench.limit.started(bench.stage, CROWD)
-    bench.now_s += UNIT_S
-    bench.limit.finished(bench.stage, CROWD)
+    bench.run_unit(bench.stage)
     assert not bench.may_start(bench.other)
 
 
 async def test_however_many_others_come_something_is_left():
     bench = Bench()
     bench.others_come(1000)
-    bench.limit.started(bench.stage, CROWD)
-    bench.now_s += UNIT_S
-    bench.limit.finished(bench.stage, CROWD)
+    bench.run_unit(bench.stage)
     bench.now_s = 1.01 * UNIT_S / (2 * LEAST_PART)
     assert bench.may_start(bench.other)
 
@@ -147,9 +142,7 @@ async def test_nobody_waits_for_bulk_that_waits_for_others():
         bench.limit.begin(f"bulk {number}", Priority.BULK)
     bench.stage.at_work = 5
     for stage in (bench.stage, bench.other):
-        bench.limit.started(stage, CROWD)
-        bench.now_s += 100 * UNIT_S
-        bench.limit.finished(stage, CROWD)
+        bench.run_unit(stage, 100 * UNIT_S)
     assert not bench.may_start(bulk, Priority.BULK)
     assert bench.may_start(bench.stage)
     bench.now_s += 2 * MOST_DEBT_S / (2 * LEAST_PART)
@@ -177,6 +170,16 @@ async def test_everybody_looks_again_when_somebody_goes():
     bench.others_come(1)
     before = bench.other.looked
     bench.limit.end("other 0", Priority.INTERACTIVE)
+    assert bench.other.looked > before
+
+
+async def test_everybody_looks_again_when_the_last_of_the_others_becomes_a_crowd():
+    bench = Bench()
+    bench.others_come(1)
+    before = bench.other.looked
+    bench.stage.flows["other 0"] = Priority.INTERACTIVE
+    bench.limit.begin("other 0", Priority.INTERACTIVE)
+    assert bench.may_start(bench.other)
     assert bench.other.looked > before
 
 

@@ -3,9 +3,10 @@
 A stage by itself sees its own slots only. Where preparation and embedded workers share cores, one crowd that is
 prepared and another one that is scored would have them all, and a selfie a third of one.
 
-The measure is processor sharing: if every request here had an equal part of the places, what a selfie takes would
-depend on how busy they are and not on how large the others are (the mean of M/G/1 with processor sharing is insensitive
-to sizes; Kleinrock, Queueing Systems II, 1976, 4.4).
+If every request had an equal part of the places, the mean of what a selfie takes would depend on how busy they are and
+not on how large the others are (M/G/1 with processor sharing: Kleinrock, Queueing Systems II, 1976, 4.4). Not its tail:
+crowds stay for long and come together. So all crowds here have one request's part
+(docs/adr/0108-crowds-together-are-one-request.md).
 """
 
 import asyncio
@@ -129,7 +130,10 @@ class CrowdLimit:
     def begin(self, flow: str, priority: Priority) -> None:
         """A request came, or more of one."""
         self._here[priority][flow] += 1
-        self._update()
+        if self.others_here(Priority.BULK):
+            self.changed()  # with more of it the last of the others may be a crowd too
+        else:
+            self._update()
 
     def end(self, flow: str, priority: Priority) -> None:
         """What began is over."""
