@@ -17,7 +17,7 @@ from ferserve.serving.requests import Priority
 from ferserve.serving.workers.protocol import CropBatch, ScoreBatch, WorkerInfo
 
 SHAPE = (2, 2, 3)
-MAX_QUEUED, MAX_BATCH, SLOTS = 20, 5, 2
+MAX_QUEUED, MAX_BATCH, MIN_BATCH, SLOTS = 20, 5, 2, 2
 
 operations = st.lists(
     st.one_of(
@@ -54,11 +54,12 @@ class Story:
         self.faults: list[str] = []
         self.futures: list[asyncio.Future[FaceOutcome]] = []
         self.deadlines_s: list[float] = []
+        self.flows: list[tuple[str, Priority]] = []
         self.seen: Counter[int] = Counter()
         self.drops: Counter[Drop] = Counter()
         self.coming: list[tuple[str, Priority]] = []
         config = BatchPolicyConfig(
-            max_batch_faces=MAX_BATCH, min_batch_faces=2, max_queued_faces=MAX_QUEUED, quantum_faces=2
+            max_batch_faces=MAX_BATCH, min_batch_faces=MIN_BATCH, max_queued_faces=MAX_QUEUED, quantum_faces=2
         )
         self.batcher = Batcher(self, config, observer=self, clock=lambda: self.now_s)
 
@@ -108,12 +109,13 @@ class Story:
         crops = [crop_of(first + index) for index in range(faces)]
         deadline_s = self.now_s + lasts_s + 0.5  # never in the past as it comes in
         self.deadlines_s += [deadline_s] * faces
+        self.flows += [(flow, priority)] * faces
         room = MAX_QUEUED - self.batcher.queued_faces
         try:
             self.futures += self.batcher.submit(crops, flow=flow, priority=priority, deadline_s=deadline_s)
         except OverloadedError:
             assert faces > room
-            del self.deadlines_s[first:]
+            del self.deadlines_s[first:], self.flows[first:]
         else:
             assert faces <= room
 
@@ -129,6 +131,20 @@ class Story:
             answer.set_result(np.zeros((len(batch) + 1, 7), dtype=np.float32))
         else:
             answer.set_result(np.array([[number_of(crop)] * 7 for crop in batch], dtype=np.float32))
+
+    def passed_over(self) -> bool:
+        """Whether nothing waits but crowds, for others of at least their priority who are not answered yet.
+
+        Bulk does not overtake interactive ones that wait so.
+        """
+        open_faces = [number for number, future in enumerate(self.futures) if not future.done()]
+        waiting = Counter(self.flows[number] for number in open_faces if not self.seen[number])
+        others = {self.flows[number] for number in open_faces} - set(waiting)
+        return all(
+            faces > MIN_BATCH and any(other <= priority for _, other in others)
+            for (_, priority), faces in waiting.items()
+            if priority is min(priority for _, priority in waiting)
+        )
 
     def go(self, which: int) -> None:
         self.batcher.end(*self.coming.pop(which % len(self.coming)))
@@ -176,6 +192,8 @@ async def tell(story_operations: list[tuple]) -> Story:
     while story.coming:
         story.go(0)
     await settle()
+    if len(story.running) < SLOTS:
+        assert story.passed_over(), "faces wait although a slot is idle"
     while story.running:
         story.end(0, "finish")
         await settle()

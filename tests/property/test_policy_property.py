@@ -37,8 +37,9 @@ class QueueMachine(RuleBasedStateMachine):
         faces=st.integers(1, 12),
         lasts_s=st.integers(0, 20),
         admitted=st.booleans(),
+        is_long=st.booleans(),
     )
-    def offer(self, flow: str, priority: Priority, faces: int, lasts_s: int, *, admitted: bool):
+    def offer(self, flow: str, priority: Priority, faces: int, lasts_s: int, *, admitted: bool, is_long: bool):
         for _ in range(faces):
             job = Job(
                 job_id=next(self.ids),
@@ -47,6 +48,7 @@ class QueueMachine(RuleBasedStateMachine):
                 deadline_s=self.now_s + lasts_s,
                 enqueued_s=self.now_s,
                 admitted=admitted,
+                is_long=is_long,
             )
             accepted = self.queue.offer(job)
             assert accepted == (admitted or len(self.waiting) < MAX_JOBS)
@@ -91,10 +93,13 @@ class QueueMachine(RuleBasedStateMachine):
     def nothing_is_lost_or_doubled(self):
         assert len(self.queue) == len(self.waiting)
         for priority in Priority:
-            of_this = [job.flow for job in self.waiting.values() if job.priority is priority]
+            jobs = [job for job in self.waiting.values() if job.priority is priority]
+            of_this = [job.flow for job in jobs]
+            first = {job.flow: job for job in reversed(jobs)}
+            long = {flow for flow, job in first.items() if job.is_long}
             assert self.queue.flows(priority) == set(of_this)
             for most in range(1, 5):
-                crowds = {flow for flow in of_this if of_this.count(flow) > most}
+                crowds = {flow for flow in of_this if of_this.count(flow) > most} | long
                 assert self.queue.crowds(priority, more_than=most) == crowds
         assert all(job_id in self.queue for job_id in self.waiting)
 
