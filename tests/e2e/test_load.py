@@ -63,7 +63,7 @@ def test_what_a_gateway_costs_is_measured_and_planned_with(run, face_photo):
     photo, crowd = costs.kinds
     assert (photo.faces, crowd.faces >= 20) == (1, True)
     back_to_back, _, paused = photo.stages
-    assert 0 == back_to_back.idle_ms < paused.idle_ms
+    assert 0 <= back_to_back.idle_ms < 1 < paused.idle_ms
     assert 0 < back_to_back.prepare_ms < crowd.at(0.0).prepare_ms + crowd.at(0.0).overhead_ms
     planned = Planned(costs=costs, settings=ServeConfig(), crowds=0.1, timeout_s=20.0, cores=costs.cores)
     rate_per_s = 2 * costs.cores / planned.at(0.0).work_s
