@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from ferserve.serving.benchmarks.estimates import estimate, mean, quantile, ratio
+from ferserve.serving.benchmarks.gateways import CpuShares
+from ferserve.serving.benchmarks.overload import over_peak, per_core
 
 
 def blocks_of(*values: float, size: int = 5) -> list[np.ndarray]:
@@ -54,3 +56,16 @@ def test_of_nothing_nothing_is_known(blocks: list[np.ndarray]):
 def test_a_block_without_values_is_a_block_too():
     found = estimate([np.array([]), np.array([1.0, 3.0]), np.array([])], mean)
     assert found.value == 2.0
+
+
+def test_a_level_is_held_against_the_best_one_by_what_the_generator_left():
+    goodputs = [blocks_of(160.0, 160.0), blocks_of(126.0, 126.0)]
+    assert over_peak(goodputs, 1).value == pytest.approx(126 / 160)
+    cpus = [CpuShares(generator=0.04, gateway=0.9), CpuShares(generator=0.16, gateway=0.8)]
+    a_core = [per_core(blocks, cpu) for blocks, cpu in zip(goodputs, cpus, strict=True)]
+    assert over_peak(a_core, 1).value == pytest.approx((126 / 0.84) / (160 / 0.96))
+
+
+def test_nothing_is_said_by_core_of_a_gateway_that_may_be_elsewhere():
+    elsewhere = per_core(blocks_of(160.0), CpuShares(generator=0.04, gateway=math.nan))
+    assert math.isnan(over_peak([elsewhere], 0).value)

@@ -32,6 +32,7 @@ OVERLOAD = OverloadReport(
     steps=(Step(callers=4, answers_per_s=KNOWN),),
     levels=(LEVEL,),
     goodput_over_peak=Estimate(value=0.987, low=0.9, high=1.1),
+    per_core_over_peak=Estimate(value=0.991, low=0.95, high=1.2),
 )
 ARM = Arm(
     company="crowds of 199",
@@ -55,7 +56,7 @@ DRAIN = DrainReport(
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        (OVERLOAD, ["12.2 (11.0 to 13.5)", "240", "480", "2% + -", "0.987 (0.900 to 1.100)"]),
+        (OVERLOAD, ["12.2 (11.0 to 13.5)", "240", "480", "2% + -", "0.987 (0.900 to 1.100)", "0.991 (0.950 to 1.200)"]),
         (FAIRNESS, ["crowds of 199", "2 others refused", "a crowd counts as 10.0 selfies", "12.250"]),
         (DRAIN, ["SIGTERM: 9", "lost: 0", "exit code 0 after 1.50 s"]),
     ],

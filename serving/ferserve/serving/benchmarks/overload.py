@@ -1,5 +1,6 @@
 """More than the gateway can do: does it keep doing what it can, and how does it say no to the rest?"""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,11 +84,14 @@ class OverloadReport:
     Attributes:
         steps: how the capacity was found.
         goodput_over_peak: at the highest multiple, over the best goodput of any level.
+        per_core_over_peak: the same of the goodput by the cores that the generator, which asks more the higher the
+            level, left of those it shares with the gateway; NaN where the gateway is none of our own.
     """
 
     steps: tuple[Step, ...]
     levels: tuple[Level, ...]
     goodput_over_peak: Estimate
+    per_core_over_peak: Estimate
 
 
 async def measure_overload(subject: Subject, work: Work, config: OverloadConfig) -> OverloadReport:
@@ -104,9 +108,26 @@ async def measure_overload(subject: Subject, work: Work, config: OverloadConfig)
             cpu, counted = meter.shares(), subject.counters().since(before)
             levels.append(_level(multiple, exchanges, config.level_s, counted, cpu))
             goodputs.append(goodput_blocks(exchanges, config.level_s))
-    peak = max(goodputs, key=lambda blocks: float(np.mean(blocks)))
-    highest = goodputs[config.multiples.index(max(config.multiples))]
-    return OverloadReport(steps=steps, levels=tuple(levels), goodput_over_peak=ratio(highest, peak, mean))
+    highest = config.multiples.index(max(config.multiples))
+    return OverloadReport(
+        steps=steps,
+        levels=tuple(levels),
+        goodput_over_peak=over_peak(goodputs, highest),
+        per_core_over_peak=over_peak(
+            [per_core(blocks, level.cpu) for blocks, level in zip(goodputs, levels, strict=True)], highest
+        ),
+    )
+
+
+def over_peak(goodputs: Sequence[Sequence[Samples]], which: int) -> Estimate:
+    """One level's goodput over the best of any, each in blocks."""
+    return ratio(goodputs[which], max(goodputs, key=lambda blocks: float(np.mean(blocks))), mean)
+
+
+def per_core(goodput: Sequence[Samples], cpu: CpuShares) -> list[Samples]:
+    """A goodput as it would be if the gateway had all cores; NaN where it is none of our own, and may be elsewhere."""
+    left = math.nan if math.isnan(cpu.gateway) else 1 - cpu.generator
+    return [block / left for block in goodput]
 
 
 def _level(multiple: float, exchanges: Sequence[Exchange], level_s: float, counted: Counters, cpu: CpuShares) -> Level:

@@ -42,7 +42,9 @@ def _print_overload(report: OverloadReport, console: Console) -> None:
         levels.add_row(name, *cells)
     console.print(steps, levels, sep="\n")
     console.print(
-        f"goodput at the highest load over the best: {estimate_text(report.goodput_over_peak, 3)}", markup=False
+        f"goodput at the highest load over the best: {estimate_text(report.goodput_over_peak, 3)}; "
+        f"by what the generator left of the cores: {estimate_text(report.per_core_over_peak, 3)}",
+        markup=False,
     )
 
 
