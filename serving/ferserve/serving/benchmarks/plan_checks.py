@@ -9,6 +9,7 @@ import numpy as np
 from ferserve.serving.benchmarks.capacity import WARM_UP
 from ferserve.serving.benchmarks.cost_measuring import CostMeter
 from ferserve.serving.benchmarks.costs import Callers, Costs, Planned
+from ferserve.serving.benchmarks.estimates import Estimate, estimate, quantile
 from ferserve.serving.benchmarks.gateways import Subject
 from ferserve.serving.benchmarks.load import LoadReport, Mix, Offer, measure_load
 from ferserve.serving.benchmarks.planning import Row, Slo, row_of_one
@@ -16,10 +17,9 @@ from ferserve.serving.benchmarks.protocols import ProtocolName
 
 CHECKED_LOADS: Final = (0.3, 0.6, 0.8)
 """Of what the cores could do if all of their time were work, the callers' among it."""
-CHECK_RUNS: Final = 3
-"""Of each load, each with arrivals of its own: how far they lie apart is the least that a plan can be off by."""
-ROUNDS_A_RUN: Final = 2
-"""Of the costs, after each turn of the loads."""
+CHECK_RUNS: Final = 12
+"""Of each load, each with arrivals of its own. Short ones in turn tell more than long ones one after the other: a bad
+minute of a shared machine then falls on a few runs of every load, and not on all of one."""
 CheckedName = Literal["goodput_per_s", "p50_ms", "p99_ms", "busy"]
 """What is both measured and foreseen."""
 
@@ -59,16 +59,17 @@ class Check:
     runs: tuple[CheckRun, ...]
 
     def measured(self, name: CheckedName) -> float:
-        """Mean over the runs."""
-        return float(np.mean([getattr(run, name) for run in self.runs]))
+        """Median over the runs, which one in which the host was elsewhere does not move."""
+        return float(np.median([getattr(run, name) for run in self.runs]))
 
     def foreseen(self, name: CheckedName) -> float:
         """The same of what was foreseen for each run."""
-        return float(np.mean([getattr(run.foreseen, name) for run in self.runs]))
+        return float(np.median([getattr(run.foreseen, name) for run in self.runs]))
 
-    def spread(self, name: CheckedName) -> float:
-        """How far the measured runs lie apart, the most less the least of them over their mean."""
-        return float(np.ptp([getattr(run, name) for run in self.runs])) / self.measured(name)
+    def ratio(self, name: CheckedName) -> Estimate:
+        """Measured over foreseen of the same run: the median, with the interval that drawing the runs anew gives."""
+        ratios = [np.array([getattr(run, name) / getattr(run.foreseen, name)]) for run in self.runs]
+        return estimate(ratios, quantile(0.5))
 
 
 async def check_plan(
@@ -100,7 +101,7 @@ async def check_plan(
     for number in range(CHECK_RUNS):
         for of_load, report_of in zip(offers, reports, strict=True):
             report_of.append(await measure_load(subject, mix, of_load[number], ProtocolName.GRPC, watch_memory=False))
-        await meter.measure(ROUNDS_A_RUN)
+        await meter.measure(1)
     planned = replace(planned, costs=await meter.costs())
     checks = []
     for load, rate_per_s, of_load, of_reports in zip(CHECKED_LOADS, rates_per_s, offers, reports, strict=True):

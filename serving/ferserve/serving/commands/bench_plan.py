@@ -141,7 +141,7 @@ def _measured(
             planned = Planned(
                 costs=known, settings=settings, crowds=asked.crowds, timeout_s=timeout_s, cores=known.cores
             )
-            return await check_plan(subject, mix, planned, meter, each_s=2 * asked.seconds, slo=check, seed=asked.seed)
+            return await check_plan(subject, mix, planned, meter, each_s=asked.seconds, slo=check, seed=asked.seed)
 
     with measured_gateway(flags, target=None, keep_awake=asked.keep_awake) as subject:
         return run_on_loop(measure(subject))
