@@ -4,7 +4,7 @@ import pytest
 from starlette.requests import Request
 
 from ferserve.faces.errors import ImageTooLargeError, UnsupportedMediaError
-from ferserve.serving.body_budget import BodyBudget
+from ferserve.serving.body_budget import LARGE_BYTES, BodyBudget
 from ferserve.serving.errors import DeadlineError, OverloadedError
 from ferserve.serving.rest_body import ENVELOPE_BYTES, JSON, MULTIPART, RAW, BodyForm, BodyReader, media_type_of
 from ferserve.serving.rest_requests import AnalyzeMessage
@@ -111,3 +111,11 @@ def test_a_limit_on_the_body_leaves_room_for_base64_and_headers():
     assert ONE.max_body_bytes(RAW) == 300
     assert ONE.max_body_bytes(JSON) == 400 + ENVELOPE_BYTES
     assert ONE.max_body_bytes(MULTIPART) == 300 + ENVELOPE_BYTES
+
+
+def test_what_a_large_body_left_behind_is_given_back_after_it():
+    freed: list[int] = []
+    budget = BodyBudget(3 * LARGE_BYTES, large_freed=lambda: freed.append(budget.held_bytes))
+    with budget.hold(LARGE_BYTES), budget.hold(LARGE_BYTES - 1):
+        assert not freed
+    assert freed == [0]

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from ferserve.faces.archive import Archive
 from ferserve.serving.access import OPEN, Gate, gate_of
 from ferserve.serving.admin import create_admin_app
+from ferserve.serving.allocator import return_unused_pages
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.config import ServeConfig
 from ferserve.serving.engine import CLOCK, Engine, open_archives, running_engine
@@ -95,6 +96,11 @@ async def serve(
             await gateway.stop(config.shutdown.drain_timeout_s)
 
 
+def _return_pages_later() -> None:
+    """On a thread: it takes milliseconds."""
+    asyncio.get_running_loop().run_in_executor(None, return_unused_pages)
+
+
 class Gateway:
     """The three servers in front of one engine. Once this is built all ports are bound and none listens.
 
@@ -111,7 +117,7 @@ class Gateway:
         if tls is not None:
             for which in tls.ends_s():
                 metrics.certificate(which, partial(_end_of, tls, which))
-        bodies = BodyBudget(config.bodies.max_held_bytes)
+        bodies = BodyBudget(config.bodies.max_held_bytes, large_freed=_return_pages_later)
         self._tracing = open_tracing(config.tracing, version=package)
         observer: RequestObserver = LoggedRequests(metrics) if config.log.requests else metrics
         if self._tracing is not None:

@@ -1,11 +1,14 @@
 """Bytes of requests that are held at one time, over both protocols: one bound for all of them together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 from ferserve.serving.errors import OverloadedError
 
+LARGE_BYTES: Final = 4 * 2**20
+"""What comes over a network comes in thousands of small buffers; those of so large a message are worth giving back."""
 FULL_RETRY_S: Final = 1.0
 """What a refused caller is told: bodies come and go with the answers, of which nobody here knows."""
 
@@ -27,10 +30,16 @@ class BodiesConfig:
 
 
 class BodyBudget:
-    """Counts what is held. Not safe for several threads: one event loop owns it."""
+    """Counts what is held. Not safe for several threads: one event loop owns it.
 
-    def __init__(self, limit_bytes: int) -> None:
+    Args:
+        limit_bytes: of all together.
+        large_freed: called after a part of at least `LARGE_BYTES` was freed.
+    """
+
+    def __init__(self, limit_bytes: int, *, large_freed: Callable[[], object] | None = None) -> None:
         self._limit_bytes = limit_bytes
+        self._large_freed = large_freed
         self._held_bytes = 0
 
     @property
@@ -54,6 +63,8 @@ class BodyBudget:
     def free(self, size_bytes: int) -> None:
         """Hold so much less."""
         self._held_bytes -= size_bytes
+        if self._large_freed is not None and size_bytes >= LARGE_BYTES:
+            self._large_freed()
 
     def hold(self, size_bytes: int) -> "Held":
         """Hold so much until a `with` block ends; as it begins it raises as `add`."""

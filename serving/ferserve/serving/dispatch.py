@@ -242,9 +242,13 @@ class Dispatcher(Generic[PayloadT, ResultT]):
     async def _serve_slot(self) -> None:
         while True:
             await self._work.wait()
-            entries, crowds = self._take()
-            if entries:
-                await self._process(entries, crowds)
+            await self._serve_next()
+
+    async def _serve_next(self) -> None:
+        """Whatever is next, if anything. No name of `_serve_slot`'s holds a picture while it waits for more work."""
+        entries, crowds = self._take()
+        if entries:
+            await self._process(entries, crowds)
 
     def _passed_over(self, crowds: dict[Priority, set[str]], idle_slots: int) -> dict[Priority, set[str]]:
         """The crowds that this slot is not for: of each priority all or none, and none for those who come after it."""

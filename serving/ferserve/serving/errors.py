@@ -92,3 +92,16 @@ class ConfigError(FerserveError):
 
 class StartError(FerserveError):
     """The gateway cannot start as it is told to, because a port is taken or the like; the message may name a file."""
+
+
+def without_frames(error: BaseException) -> None:
+    """Let an error that was answered, and those behind it, go of the frames that they passed through.
+
+    These hold what they worked on, a caller's picture before all. And one of them may hold the error, such as by the
+    future that raised it: both would stay until the next collection of garbage, which nothing hurries while a gateway
+    is quiet.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__

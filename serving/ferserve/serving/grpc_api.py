@@ -22,7 +22,7 @@ from ferserve.serving.convert import (
     options_from_pb,
     stream_reply_to_pb,
 )
-from ferserve.serving.grpc_calls import GrpcCalls, current_call, log_internal
+from ferserve.serving.grpc_calls import GrpcCalls, current_call, report_errors
 from ferserve.serving.grpc_requests import Arrivals, CallTable, Context, OnCall
 from ferserve.serving.grpc_stream import IncomingFrames
 from ferserve.serving.health import Health, HealthState
@@ -138,7 +138,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         images, options = list(request.images), options_from_pb(request.options)
         del request  # it holds the pictures once more
         outcomes = await self._analyzer.analyze_many(images, options, call)
-        log_internal(outcomes, call)
+        report_errors(outcomes, call)
         with encoding(self._calls.observer):
             return service_pb.BatchAnalyzeResponse(items=[batch_item_to_pb(outcome) for outcome in outcomes])
 
@@ -170,7 +170,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
                 bodies=self._bodies,
                 observer=self._observer,
                 reply=reply,
-                log=lambda error: log_internal([error], call),
+                log=lambda error: report_errors([error], call),
             )
             await stream.run(aiter(frames))
 
@@ -183,7 +183,7 @@ class ExpressionServicer(service_grpc.ExpressionServiceServicer):
         faces, options = list(request.faces), options_from_pb(request.options)
         del request  # it holds the pictures once more
         classification = await self._analyzer.classify(faces, options, call)
-        log_internal(classification.items, call)
+        report_errors(classification.items, call)
         with encoding(self._calls.observer):
             return classification_to_pb(classification)
 

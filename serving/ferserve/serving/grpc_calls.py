@@ -19,6 +19,7 @@ from ferserve.faces.errors import Reason
 from ferserve.serving.access import Gate
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.convert import PRIORITY_KEY, REQUEST_ID_KEY, priority_of_metadata
+from ferserve.serving.errors import without_frames
 from ferserve.serving.grpc_requests import Arrivals, Context, Handler, parsed, stream_handler
 from ferserve.serving.health import Health
 from ferserve.serving.logs import REQUEST_ID
@@ -153,15 +154,17 @@ def current_call() -> RequestContext:
     return _CALL.get()
 
 
-def log_internal(outcomes: Iterable[object], call: RequestContext) -> None:
-    """Log what the caller is told nothing of, with the id that it is told."""
+def report_errors(outcomes: Iterable[object], call: RequestContext) -> None:
+    """Log what the caller is told nothing of, with the id that it is told; then no error holds a picture any more."""
     for outcome in outcomes:
-        if isinstance(outcome, Exception) and public_error(outcome).reason is Reason.INTERNAL:
-            logger.error("call failed", exc_info=outcome, extra={"request_id": call.request_id})
+        if isinstance(outcome, Exception):
+            if public_error(outcome).reason is Reason.INTERNAL:
+                logger.error("call failed", exc_info=outcome, extra={"request_id": call.request_id})
+            without_frames(outcome)
 
 
 async def _abort(context: Context, error: Exception, call: RequestContext) -> NoReturn:
-    log_internal([error], call)
+    report_errors([error], call)
     status = grpc_status(error)
     trailing = ((RICH_STATUS_KEY, status.rich), (REQUEST_ID_KEY, call.request_id))
     await context.abort(status.code, status.message, trailing)

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ferserve.faces.errors import FerserveError, InvalidRequestError, Reason
-from ferserve.serving.errors import CallCancelledError
+from ferserve.serving.errors import CallCancelledError, without_frames
 from ferserve.serving.rest_schema import ErrorDetail, ErrorMessage
 from ferserve.serving.status import MAX_MESSAGE_CHARS, STATUS, public_error
 
@@ -30,10 +30,14 @@ logger = logging.getLogger(__name__)
 
 
 def error_detail(error: Exception, request_id: str) -> ErrorDetail:
-    """What a caller gets to see of an error; one that nobody foresaw is logged and says nothing of itself."""
+    """What a caller gets to see of an error; one that nobody foresaw is logged and says nothing of itself.
+
+    The error holds none of the frames any more that it passed through.
+    """
     shown = public_error(error)
     if shown.reason is Reason.INTERNAL:
         logger.error("request failed", exc_info=error, extra={"request_id": request_id})
+    without_frames(error)
     retry_after_s = shown.retry_after_s
     return ErrorDetail(
         code=STATUS[shown.reason].http_status,
