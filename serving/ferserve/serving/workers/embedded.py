@@ -6,14 +6,17 @@ two runs with one thread each.
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+import numpy as np
+
 from ferserve.faces.archive import Archive
 from ferserve.faces.precision import PrecisionChoice
-from ferserve.faces.session import DEFAULT_PROVIDERS, ScoringSession
+from ferserve.faces.session import DEFAULT_PROVIDERS, RUN_FACES, ScoringSession
 from ferserve.serving.cores import available_cores, stand_back
 from ferserve.serving.errors import WorkerFailedError
 from ferserve.serving.workers.proof import prove
@@ -78,6 +81,7 @@ class EmbeddedWorker:
             worker = cls(session, info, executor, config.threads)
             await worker.probe()
             await prove(worker, faces=2, timeout_s=math.inf)  # a graph with a fixed batch passes with one crop
+            await worker._take_memory(session)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
@@ -96,6 +100,28 @@ class EmbeddedWorker:
         except Exception as error:
             raise WorkerFailedError(
                 f"ONNX Runtime failed on a batch of {len(batch)} faces: {type(error).__name__}"
+            ) from error
+
+    async def _take_memory(self, session: ScoringSession) -> None:
+        """Score the largest batch on all threads at once, so that the arena has what they will ever need.
+
+        It takes what is asked for: sizes that grew with the load would each take a part beside all smaller ones', of
+        which nothing fits them (docs/adr/0092-page-faults.md).
+        """
+        crops = np.zeros((RUN_FACES, *session.crop_shape), dtype=np.uint8)
+        together = threading.Barrier(self._threads)
+
+        def run() -> None:
+            together.wait()
+            session.score(crops)
+
+        try:
+            await asyncio.gather(
+                *(asyncio.get_running_loop().run_in_executor(self._executor, run) for _ in range(self._threads))
+            )
+        except Exception as error:
+            raise WorkerFailedError(
+                f"ONNX Runtime failed on batches of {RUN_FACES} faces: {type(error).__name__}"
             ) from error
 
     async def probe(self) -> None:
