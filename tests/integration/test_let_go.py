@@ -1,8 +1,9 @@
 """A picture that was answered, or refused, is held by nobody: no collection of garbage has to find it."""
 
 import gc
+import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -10,10 +11,18 @@ import grpc
 import httpx
 import pytest
 from tests.integration.test_app import JPEG, config_for, gateway
+from websockets.asyncio.client import connect
 
 from ferserve.faces.decode import DecodeLimits
 from ferserve.serving.analyzer_config import AnalyzerConfig
-from ferserve.v1.expression_service_pb2 import AnalyzeOptions, AnalyzeRequest, BatchAnalyzeRequest, StreamAnalyzeRequest
+from ferserve.v1.expression_service_pb2 import (
+    AnalyzeOptions,
+    AnalyzeRequest,
+    BatchAnalyzeRequest,
+    StreamAnalyzeRequest,
+    StreamMode,
+    StreamOptions,
+)
 from ferserve.v1.expression_service_pb2_grpc import ExpressionServiceStub
 
 MIB = 2**20
@@ -62,6 +71,51 @@ async def over_rest(client: httpx.AsyncClient, picture: bytes) -> None:
 
 async def in_a_batch_over_rest(client: httpx.AsyncClient, picture: bytes) -> None:
     await client.post("/v1/images:batchAnalyze", files=[("images", ("a.jpg", picture, "image/jpeg"))])
+
+
+@pytest.mark.parametrize("mode", [StreamMode.STREAM_MODE_RECORDED, StreamMode.STREAM_MODE_LIVE])
+async def test_a_stream_that_waits_for_its_next_frame_does_not_hold_the_last(tiny_archive, face_photo, mode):
+    picture = pictures(face_photo)["scored"]
+    async with (
+        gateway(config_for(tiny_archive)) as (addresses, _),
+        grpc.aio.insecure_channel(addresses["gRPC"]) as channel,
+    ):
+        call = ExpressionServiceStub(channel).StreamAnalyze()
+        await call.write(StreamAnalyzeRequest(stream=StreamOptions(mode=mode)))
+        await call.read()  # of no picture
+
+        async def ask(number: int) -> None:
+            await call.write(StreamAnalyzeRequest(id=number, image=picture))
+            assert (await call.read()).id == number
+
+        assert await held_after(ask) < MIB // 2
+        await call.done_writing()
+
+
+@pytest.mark.parametrize("mode", ["recorded", "live"])
+async def test_a_websocket_that_waits_holds_the_one_picture_that_its_parser_does(tiny_archive, face_photo, mode):
+    picture = pictures(face_photo)["scored"]
+    async with (
+        gateway(config_for(tiny_archive)) as (addresses, _),
+        connect(f"ws://{addresses['REST'].removeprefix('http://')}/v1/stream?mode={mode}") as socket,
+    ):
+
+        async def ask(number: int) -> None:
+            await socket.send(number.to_bytes(8, "big") + picture)
+            assert int(json.loads(await socket.recv())["id"]) == number
+
+        # websockets' own parser has a name for the last frame while it waits (`websockets.protocol`, 17.4).
+        assert await held_after(ask) < 1.5 * MIB
+
+
+async def held_after(ask: Callable[[int], Awaitable[None]]) -> int:
+    """Bytes, after some frames more than one."""
+    await ask(1)
+    with no_collection():
+        for number in range(2, 2 + TIMES):
+            await ask(number)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    return held_bytes
 
 
 @pytest.mark.parametrize("which", ["scored", "damaged", "too large"])

@@ -41,6 +41,7 @@ class IncomingFrames:
             if isinstance(message, InvalidRequestError):
                 raise message
             yield _frame(message)
+            del message  # it holds the picture once more, and the next one may be long in coming
             message = await anext(self._messages, None)
 
 

@@ -194,6 +194,7 @@ class _Incoming:
                 options=self._too_large() if too_large else options,
                 timeout_s=timeout_s,
             )
+            del message  # it holds the picture once more, and the next one may be long in coming
             message = await self._message()
 
     def _too_large(self) -> ImageTooLargeError:

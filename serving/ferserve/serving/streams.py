@@ -174,7 +174,7 @@ class FrameStream:
         self._writing = asyncio.Lock()
         self._tracker = Tracker(options.smoothing) if options.follows else None
         self._in_order = self._tracker is not None or options.mode is StreamMode.LIVE
-        self._last: _Taken | None = None
+        self._last_answered: asyncio.Event | None = None
         self._newest = _Newest()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -205,28 +205,41 @@ class FrameStream:
             raise ending
 
     async def _read_recorded(self, incoming: AsyncIterator[Frame], group: asyncio.TaskGroup) -> None:
-        while True:
-            await self._places.acquire()
-            frame = await anext(incoming, None)
-            if frame is None:
-                return
+        while await self._begin_next(incoming, group):
+            pass
+
+    # Here and below each frame has a call of its own: what waits for the next one must not hold the last.
+    async def _begin_next(self, incoming: AsyncIterator[Frame], group: asyncio.TaskGroup) -> bool:
+        await self._places.acquire()
+        frame = await anext(incoming, None)
+        if frame is not None:
             self._begin(self._taken(frame), group)
+        return frame is not None
 
     async def _read_live(self, incoming: AsyncIterator[Frame], group: asyncio.TaskGroup) -> None:
         self._add(group, self._take_newest(group))
         try:
-            async for frame in incoming:
-                self._give_up(self._newest.put(self._taken(frame)))
+            while await self._put_next(incoming):
+                pass
         finally:
             self._newest.end()
 
+    async def _put_next(self, incoming: AsyncIterator[Frame]) -> bool:
+        frame = await anext(incoming, None)
+        if frame is not None:
+            self._give_up(self._newest.put(self._taken(frame)))
+        return frame is not None
+
     async def _take_newest(self, group: asyncio.TaskGroup) -> None:
-        while True:
-            await self._places.acquire()  # first: which one is the newest shows when there is room for it
-            taken = await self._newest.take()
-            if taken is None:
-                return
+        while await self._begin_newest(group):
+            pass
+
+    async def _begin_newest(self, group: asyncio.TaskGroup) -> bool:
+        await self._places.acquire()  # first: which one is the newest shows when there is room for it
+        taken = await self._newest.take()
+        if taken is not None:
             self._begin(taken, group)
+        return taken is not None
 
     def _give_up(self, taken: "_Taken | None") -> None:
         if taken is not None:
@@ -247,8 +260,8 @@ class FrameStream:
             self._bodies.free(len(taken.frame.image))
 
     def _begin(self, taken: _Taken, group: asyncio.TaskGroup) -> None:
-        previous, self._last = self._last, taken
-        task = self._add(group, self._answer(taken, previous.answered if previous and self._in_order else None))
+        previous, self._last_answered = self._last_answered, taken.answered
+        task = self._add(group, self._answer(taken, previous if self._in_order else None))
         task.add_done_callback(partial(self._done, taken))  # also called for a task that was cancelled unstarted
 
     def _add(self, group: asyncio.TaskGroup, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
