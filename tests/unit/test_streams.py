@@ -225,6 +225,7 @@ async def test_a_frame_that_there_is_no_room_for_is_told_so():
     stream.send(2, bytes(10))
     outcomes = {reply.id: reply.outcome for reply in await stream.end()}
     assert outcomes[1].reason is Reason.OVERLOADED
+    assert outcomes[1].__traceback__ is None, "it would hold the frame"
     assert outcomes[2] is ANALYSIS
 
 

@@ -96,9 +96,24 @@ async def serve(
             await gateway.stop(config.shutdown.drain_timeout_s)
 
 
-def _return_pages_later() -> None:
-    """On a thread: it takes milliseconds."""
-    asyncio.get_running_loop().run_in_executor(None, return_unused_pages)
+class _PagesLater:
+    """Gives unused pages back on a thread, for it takes milliseconds; once at a time, however often it is called."""
+
+    def __init__(self) -> None:
+        self._is_under_way = False
+        self._is_wanted_again = False
+
+    def __call__(self) -> None:
+        self._is_wanted_again = self._is_under_way
+        if not self._is_under_way:
+            self._is_under_way = True
+            returned = asyncio.get_running_loop().run_in_executor(None, return_unused_pages)
+            returned.add_done_callback(self._done)
+
+    def _done(self, _: "asyncio.Future[None]") -> None:
+        self._is_under_way = False
+        if self._is_wanted_again:
+            self()
 
 
 class Gateway:
@@ -117,7 +132,7 @@ class Gateway:
         if tls is not None:
             for which in tls.ends_s():
                 metrics.certificate(which, partial(_end_of, tls, which))
-        bodies = BodyBudget(config.bodies.max_held_bytes, large_freed=_return_pages_later)
+        bodies = BodyBudget(config.bodies.max_held_bytes, large_freed=_PagesLater())
         self._tracing = open_tracing(config.tracing, version=package)
         observer: RequestObserver = LoggedRequests(metrics) if config.log.requests else metrics
         if self._tracing is not None:

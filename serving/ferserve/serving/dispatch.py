@@ -300,6 +300,7 @@ class Dispatcher(Generic[PayloadT, ResultT]):
             self._learn(results[0], len(entries), finished_s - started_s)
             for entry, result in zip(entries, results, strict=True):
                 _resolve(entry, result, started_s, finished_s)
+            del result, results  # an error among them may hold this frame, and nobody wait for it any more
 
     def _learn(self, result: ResultT | Exception, jobs: int, run_s: float) -> None:
         """Let the latency of a batch count. A worker that fails at once is not fast, but one that hangs is slow."""

@@ -101,7 +101,13 @@ def without_frames(error: BaseException) -> None:
     future that raised it: both would stay until the next collection of garbage, which nothing hurries while a gateway
     is quiet.
     """
-    link: BaseException | None = error
-    while link is not None:
+    pending, seen = [error], set[int]()
+    while pending:
+        link = pending.pop()
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
         link.__traceback__ = None
-        link = link.__cause__ or link.__context__
+        pending += [behind for behind in (link.__cause__, link.__context__) if behind is not None]
+        if isinstance(link, BaseExceptionGroup):
+            pending += link.exceptions

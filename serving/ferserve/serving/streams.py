@@ -202,7 +202,10 @@ class FrameStream:
             self._give_up(self._newest.clear())
             self._observer.stream_closed()
         if ending is not None:
-            raise ending
+            try:
+                raise ending
+            finally:
+                del ending  # the error holds this frame from now on
 
     async def _read_recorded(self, incoming: AsyncIterator[Frame], group: asyncio.TaskGroup) -> None:
         while await self._begin_next(incoming, group):
@@ -252,7 +255,7 @@ class FrameStream:
         try:
             self._bodies.add(len(frame.image))
         except OverloadedError as error:
-            taken.refusal = error
+            taken.refusal = error.with_traceback(None)  # which would hold this frame, and it the picture
         return taken
 
     def _let_go(self, taken: _Taken) -> None:

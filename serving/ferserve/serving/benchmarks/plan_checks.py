@@ -60,16 +60,20 @@ class Check:
 
     def measured(self, name: CheckedName) -> float:
         """Median over the runs, which one in which the host was elsewhere does not move."""
-        return float(np.median([getattr(run, name) for run in self.runs]))
+        return float(np.nanmedian([getattr(run, name) for run in self.runs]))
 
     def foreseen(self, name: CheckedName) -> float:
         """The same of what was foreseen for each run."""
-        return float(np.median([getattr(run.foreseen, name) for run in self.runs]))
+        return float(np.nanmedian([getattr(run.foreseen, name) for run in self.runs]))
 
     def ratio(self, name: CheckedName) -> Estimate:
-        """Measured over foreseen of the same run: the median, with the interval that drawing the runs anew gives."""
-        ratios = [np.array([getattr(run, name) / getattr(run.foreseen, name)]) for run in self.runs]
-        return estimate(ratios, quantile(0.5))
+        """Measured over foreseen of the same run: the median, with the interval that drawing the runs anew gives.
+
+        A run without an answer, measured or foreseen, says nothing.
+        """
+        pairs = [(getattr(run, name), getattr(run.foreseen, name)) for run in self.runs]
+        ratios = [measured / foreseen for measured, foreseen in pairs if foreseen]
+        return estimate([np.array([ratio]) for ratio in ratios if np.isfinite(ratio)], quantile(0.5))
 
 
 async def check_plan(

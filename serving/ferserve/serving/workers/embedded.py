@@ -53,7 +53,7 @@ class EmbeddedWorker:
 
     @classmethod
     async def start(cls, archive: Archive, config: EmbeddedConfig, *, precision: PrecisionChoice = "auto") -> Self:
-        """Load the graph, check it against the manifest, and warm it up with one real run.
+        """Load the graph, check it against the manifest, and warm it up with real runs.
 
         Args:
             precision: which graph; `describe` says which one `auto` took.
@@ -103,7 +103,7 @@ class EmbeddedWorker:
             ) from error
 
     async def _take_memory(self, session: ScoringSession) -> None:
-        """Score the largest batch on all threads at once, so that the arena has what they will ever need.
+        """Score the largest batch of a CPU on all threads at once, so that the arena has what they will need.
 
         It takes what is asked for: sizes that grew with the load would each take a part beside all smaller ones', of
         which nothing fits them (docs/adr/0092-page-faults.md).
@@ -123,6 +123,8 @@ class EmbeddedWorker:
             raise WorkerFailedError(
                 f"ONNX Runtime failed on batches of {RUN_FACES} faces: {type(error).__name__}"
             ) from error
+        finally:
+            together.abort()  # whoever waits for a thread that was not to be had
 
     async def probe(self) -> None:
         """Score one grey crop; raises WorkerFailedError unless seven finite scores come back."""
