@@ -476,6 +476,10 @@ def test_a_bad_minute_moves_a_check_no_more_than_any_run_does():
     assert (check.measured("p50_ms"), check.foreseen("p50_ms")) == (22.0, 20.0)
     assert check.ratio("p50_ms").value == pytest.approx(1.1)
     assert check.ratio("p50_ms").low == pytest.approx(1.1)
+    nothing = replace(good, p50_ms=float("nan"), foreseen=replace(good.foreseen, goodput_per_s=0.0))
+    check = replace(check, runs=(*check.runs[:3], nothing, nothing))
+    assert (check.measured("p50_ms"), check.ratio("p50_ms").value) == (22.0, pytest.approx(1.1))
+    assert check.ratio("goodput_per_s").value == pytest.approx(5.0 / row.goodput_per_s)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A plan held against a gateway: loads foreseen and measured, with the same arrivals."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -60,11 +61,11 @@ class Check:
 
     def measured(self, name: CheckedName) -> float:
         """Median over the runs, which one in which the host was elsewhere does not move."""
-        return float(np.nanmedian([getattr(run, name) for run in self.runs]))
+        return _median([getattr(run, name) for run in self.runs])
 
     def foreseen(self, name: CheckedName) -> float:
         """The same of what was foreseen for each run."""
-        return float(np.nanmedian([getattr(run.foreseen, name) for run in self.runs]))
+        return _median([getattr(run.foreseen, name) for run in self.runs])
 
     def ratio(self, name: CheckedName) -> Estimate:
         """Measured over foreseen of the same run: the median, with the interval that drawing the runs anew gives.
@@ -74,6 +75,11 @@ class Check:
         pairs = [(getattr(run, name), getattr(run.foreseen, name)) for run in self.runs]
         ratios = [measured / foreseen for measured, foreseen in pairs if foreseen]
         return estimate([np.array([ratio]) for ratio in ratios if np.isfinite(ratio)], quantile(0.5))
+
+
+def _median(values: Sequence[float]) -> float:
+    """Of those that are known; NaN where none is."""
+    return quantile(0.5)(np.array([value for value in values if np.isfinite(value)]))
 
 
 async def check_plan(
