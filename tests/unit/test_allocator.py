@@ -1,10 +1,12 @@
+import asyncio
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from ferserve.serving.allocator import return_large_buffers, return_unused_pages
+from ferserve.serving.allocator import PagesLater, return_large_buffers, return_unused_pages
 
 IS_GLIBC = platform.libc_ver()[0] == "glibc"
 
@@ -67,3 +69,29 @@ def test_free_pages_between_small_buffers_can_be_given_back():
     assert before > 30  # what would stay
     assert after < 15
     return_unused_pages()
+
+
+async def test_pages_are_given_back_once_at_a_time_and_once_more_for_all_that_came_meanwhile():
+    began, times = asyncio.Queue[threading.Event](), 0
+    loop = asyncio.get_running_loop()
+
+    def give_back() -> None:
+        nonlocal times
+        times += 1
+        go_on = threading.Event()
+        loop.call_soon_threadsafe(began.put_nowait, go_on)
+        go_on.wait()
+
+    later = PagesLater(give_back)
+    for _ in range(3):
+        later()
+    first = await began.get()
+    later()
+    assert times == 1
+    first.set()
+    second = await began.get()
+    second.set()
+    await loop.shutdown_default_executor()
+    assert times == 2
+    later()  # nobody is there to do it, and nobody is told
+    assert times == 2

@@ -3,14 +3,11 @@
 import asyncio
 
 import pytest
-from tests.made_up.batches import Log
+from tests.made_up.dispatchers import one_by_one
 from tests.made_up.waiting import Waiting
 
 from ferserve.serving.benchmarks.virtual_time import VirtualTimeLoop
 from ferserve.serving.crowd_limit import LEAST_PART, MOST_DEBT_S, CrowdLimit
-from ferserve.serving.dispatch import Dispatcher
-from ferserve.serving.latency import LatencyModel
-from ferserve.serving.policy import FairQueue
 from ferserve.serving.requests import Priority
 
 CROWD = frozenset({(Priority.INTERACTIVE, "crowd")})
@@ -219,15 +216,7 @@ class Busy:
     def __init__(self, crowds: int) -> None:
         self.done = {"crowd": 0, "other": 0}
         loop = asyncio.get_running_loop()
-        self.dispatcher: Dispatcher[str, None] = Dispatcher(
-            self.run,
-            FairQueue(max_jobs=10**6, bulk_share=0.05, quantum=1),
-            slots=2,
-            batch_size=lambda _waiting, _idle: 1,
-            latency=LatencyModel(),
-            observer=Log(),
-            clock=loop.time,
-        )
+        self.dispatcher = one_by_one(self.run, slots=2, clock=loop.time)
         for number in range(crowds):
             self.submit("crowd", number, 10_000)
 

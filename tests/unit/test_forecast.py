@@ -1,16 +1,14 @@
 """Whether a newcomer can make it before its deadline: from the latency of a slot to the refusal at the door."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
+from tests.made_up.dispatchers import one_by_one
 
 from ferserve.faces.errors import RequestError
 from ferserve.serving.admission import Admission, AdmissionConfig, Bound, Forecast
-from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.errors import DeadlineError, OverloadedError, WorkerFailedError
-from ferserve.serving.latency import LatencyModel
-from ferserve.serving.outcomes import Drop, Outcome
+from ferserve.serving.outcomes import Outcome
 from ferserve.serving.policy import FairQueue
 from ferserve.serving.rate import MIN_RETRY_S
 from ferserve.serving.requests import Priority
@@ -48,31 +46,13 @@ def test_bulk_waits_for_all_that_is_interactive_and_nothing_interactive_for_bulk
     assert queue.ahead(1, flow="another", priority=INTERACTIVE) == 2
 
 
-class Quiet:
-    def queued(self, jobs: int) -> None: ...
-
-    def started(self, waits_s: Sequence[float]) -> None: ...
-
-    def finished(self, jobs: int, run_s: float, expected_s: float) -> None: ...
-
-    def dropped(self, cause: Drop, jobs: int) -> None: ...
-
-
 class Shop:
     """A dispatcher of two slots whose runs end when told, on a clock that moves when told."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.runs: list[asyncio.Future[list[str | Exception]]] = []
-        self.dispatcher: Dispatcher[str, str] = Dispatcher(
-            self.run,
-            FairQueue(max_jobs=100, bulk_share=0.05, quantum=1),
-            slots=2,
-            batch_size=lambda _waiting, _idle: 1,
-            latency=LatencyModel(outliers=False),
-            observer=Quiet(),
-            clock=lambda: self.now_s,
-        )
+        self.dispatcher = one_by_one(self.run, slots=2, clock=lambda: self.now_s)
 
     async def run(self, _: list[str], _left_s: float) -> list[str | Exception]:
         self.runs.append(asyncio.get_running_loop().create_future())

@@ -7,13 +7,10 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from tests.made_up.dispatchers import one_by_one
 
-from ferserve.serving.dispatch import Dispatcher
 from ferserve.serving.errors import OverloadedError, WorkerFailedError, without_frames
 from ferserve.serving.grpc_stream import IncomingFrames
-from ferserve.serving.latency import LatencyModel
-from ferserve.serving.metrics import Metrics
-from ferserve.serving.policy import FairQueue
 from ferserve.serving.requests import Priority
 from ferserve.v1.expression_service_pb2 import StreamAnalyzeRequest
 
@@ -52,15 +49,7 @@ class Bench:
     def __init__(self) -> None:
         self.fail = asyncio.Event()
         self.began = asyncio.Event()
-        self.dispatcher: Dispatcher[Picture, None] = Dispatcher(
-            self._run,
-            FairQueue(max_jobs=9, bulk_share=0.05, quantum=1),
-            slots=1,
-            batch_size=lambda _waiting, _idle: 1,
-            latency=LatencyModel(outliers=False),
-            observer=Metrics().preparation(),
-            clock=asyncio.get_running_loop().time,
-        )
+        self.dispatcher = one_by_one(self._run, slots=1, clock=asyncio.get_running_loop().time)
 
     async def _run(self, _pictures: list[Picture], _left_s: float) -> list[Exception | None]:
         self.began.set()

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from ferserve.faces.archive import Archive
 from ferserve.serving.access import OPEN, Gate, gate_of
 from ferserve.serving.admin import create_admin_app
-from ferserve.serving.allocator import return_unused_pages
+from ferserve.serving.allocator import PagesLater
 from ferserve.serving.body_budget import BodyBudget
 from ferserve.serving.config import ServeConfig
 from ferserve.serving.engine import CLOCK, Engine, open_archives, running_engine
@@ -96,26 +96,6 @@ async def serve(
             await gateway.stop(config.shutdown.drain_timeout_s)
 
 
-class _PagesLater:
-    """Gives unused pages back on a thread, for it takes milliseconds; once at a time, however often it is called."""
-
-    def __init__(self) -> None:
-        self._is_under_way = False
-        self._is_wanted_again = False
-
-    def __call__(self) -> None:
-        self._is_wanted_again = self._is_under_way
-        if not self._is_under_way:
-            self._is_under_way = True
-            returned = asyncio.get_running_loop().run_in_executor(None, return_unused_pages)
-            returned.add_done_callback(self._done)
-
-    def _done(self, _: "asyncio.Future[None]") -> None:
-        self._is_under_way = False
-        if self._is_wanted_again:
-            self()
-
-
 class Gateway:
     """The three servers in front of one engine. Once this is built all ports are bound and none listens.
 
@@ -132,7 +112,7 @@ class Gateway:
         if tls is not None:
             for which in tls.ends_s():
                 metrics.certificate(which, partial(_end_of, tls, which))
-        bodies = BodyBudget(config.bodies.max_held_bytes, large_freed=_PagesLater())
+        bodies = BodyBudget(config.bodies.max_held_bytes, large_freed=PagesLater())
         self._tracing = open_tracing(config.tracing, version=package)
         observer: RequestObserver = LoggedRequests(metrics) if config.log.requests else metrics
         if self._tracing is not None:

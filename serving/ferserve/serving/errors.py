@@ -17,6 +17,8 @@ FerserveError
 `status` maps each reason to a gRPC and an HTTP status.
 """
 
+from collections.abc import Iterator
+
 from ferserve.faces.errors import FerserveError, Reason
 
 
@@ -101,13 +103,19 @@ def without_frames(error: BaseException) -> None:
     future that raised it: both would stay until the next collection of garbage, which nothing hurries while a gateway
     is quiet.
     """
+    for link in with_those_behind(error):
+        link.__traceback__ = None
+
+
+def with_those_behind(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that led to it or are part of it, each once: causes may go round in a circle."""
     pending, seen = [error], set[int]()
     while pending:
         link = pending.pop()
         if id(link) in seen:
             continue
         seen.add(id(link))
-        link.__traceback__ = None
+        yield link
         pending += [behind for behind in (link.__cause__, link.__context__) if behind is not None]
         if isinstance(link, BaseExceptionGroup):
             pending += link.exceptions

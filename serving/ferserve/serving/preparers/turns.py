@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from ferserve.serving.errors import CallCancelledError
+from ferserve.serving.errors import CallCancelledError, with_those_behind
 from ferserve.serving.preparer import Caller, Steps
 from ferserve.serving.preparers.protocol import PARKED, Parked
 
@@ -91,7 +91,5 @@ def ending_with(steps: Steps[ResultT], at_end: Callable[[], None] | None) -> Ste
 
 def _let_go_of_pixels(error: BaseException) -> None:
     """An error lives until it is answered; without this the frames that it passed through would keep their pictures."""
-    link: BaseException | None = error
-    while link is not None:
+    for link in with_those_behind(error):
         traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
